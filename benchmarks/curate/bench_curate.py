@@ -27,13 +27,16 @@ from benchmarks.curate.dedup import (
 from benchmarks.curate.extraction import code_verbatim, main_text_f1
 from benchmarks.curate.pii import judged_manuals, pii_spans, planted_credentials
 from benchmarks.curate.rows import rows_read
-from benchmarks.curate.web import situations_read
+from benchmarks.curate.web import charsets_read, situations_read
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 
 NAME = "curate"
 PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
-    "web": situations_read.measure_web,
+    "web": lambda setting: [
+        *situations_read.measure_web(setting),
+        *charsets_read.measure_charsets(setting),
+    ],
     "crawl": killed_crawls.measure_killed_crawls,
     "rows": rows_read.measure_rows,
     "extraction": main_text_f1.measure_extraction,

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from components.collect.crawl.crawl_budget import PolitenessPolicy
 from components.collect.crawl.crawl_health import check_failed_share, check_seeds
 from components.collect.crawl.crawler import Crawler
 from components.collect.crawl.fetch_ledger import LedgerEntry, write_ledger
 from components.collect.crawl.frontier import Visit
-from components.collect.crawl.polite_fetcher import PoliteFetcher, PolitenessPolicy
+from components.collect.crawl.polite_fetcher import PoliteFetcher
 from components.collect.crawl.previous_crawl import PreviousCrawl
 from components.collect.crawl.replay_crawl import ReplayedCrawl
 from components.collect.crawl.response_store import ResponseStore
@@ -78,7 +79,7 @@ def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
 def _replay_crawl(config: ScrapeConfig, work: Workdir) -> Pages:
     """Replay an earlier crawl under the present rules, fetching only the pages that are due."""
     source = work.root / "sealed" / config.repeats
-    replayed = ReplayedCrawl(source, Blocklist(config.blocklist), config.optouts)
+    replayed = ReplayedCrawl(source, Blocklist(config.blocked), config.optouts)
     if not replayed.due:
         ledger = replayed.ledger_entries()
         stats = replayed.write_replay(work.folder, ledger, config.as_of, lambda urls: [])
@@ -201,7 +202,7 @@ class _CrawlRun:
             delay_seconds=self.scope.delay_seconds if delay is None else delay,
             retries=config.retries,
             backoff_seconds=config.backoff_seconds,
-            blocklist=Blocklist(config.blocklist),
+            blocklist=Blocklist(config.blocked),
             optout_config=config.optouts,
         )
 

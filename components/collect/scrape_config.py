@@ -18,7 +18,13 @@ from components.collect.web.transfer.request_identity import (
     explain_bad_header,
     explain_bad_proxy,
 )
-from components.collect.web.urls import explain_bad_url, host_of, normalise_url
+from components.collect.web.urls import (
+    explain_bad_host,
+    explain_bad_url,
+    host_of,
+    normalise_url,
+    read_host,
+)
 from components.core.config.env_references import resolve_secret
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError
@@ -52,6 +58,7 @@ _FIELDS_OF_OTHER_SOURCES: Mapping[PageSource, frozenset[str]] = MappingProxyType
 )
 """Source -> fields that it does not read, and that are therefore no part of its key."""
 
+_NO_DOMAIN = re.compile(r"[*/]|\A[^:]*:[^:]*\Z")
 _COMPATIBLE = re.compile(r"compatible;\s*([^\s;/()]+)")
 """Name of a robot that calls itself a browser: ``Mozilla/5.0 (compatible; acmebot/2.1)``."""
 
@@ -87,7 +94,9 @@ class ScrapeConfig(StageConfig):
     )
     seeds: list[str] = Field(default=[], description="http(s) URLs that a web crawl starts from")
     hosts: list[str] = Field(
-        default=[], description="hosts that a web crawl may enter besides those of its seeds"
+        default=[],
+        description="hosts that a web crawl may enter besides those of its seeds, each by its "
+        "name alone: www.acme.example stands for all its ports, and for no other host",
     )
     files: list[str] = Field(
         default=[],
@@ -244,6 +253,23 @@ class ScrapeConfig(StageConfig):
                 raise ValueError(problem)
         return seeds
 
+    @field_validator("hosts")
+    @classmethod
+    def _hosts(cls, hosts: list[str]) -> list[str]:
+        if problem := next(filter(None, map(explain_bad_host, hosts)), ""):
+            raise ValueError(problem)
+        return hosts
+
+    @field_validator("blocklist")
+    @classmethod
+    def _can_match(cls, entries: list[str]) -> list[str]:
+        """Refuse domains with a pattern, a port or a path, which would block nothing."""
+        domains = [entry.strip(".") for entry in entries if "://" not in entry]
+        explained = [explain_bad_host(name) for name in domains if _NO_DOMAIN.search(name)]
+        if problem := next(filter(None, explained), ""):
+            raise ValueError(problem)
+        return entries
+
     @field_validator("headers", "cookies", "proxy")
     @classmethod
     def _can_be_sent(
@@ -279,7 +305,16 @@ class ScrapeConfig(StageConfig):
     def web_hosts(self) -> set[str]:
         """Hosts that a web crawl may enter."""
         seeds = (normalise_url(seed) for seed in self.seeds)
-        return {host_of(seed) for seed in seeds if seed} | {host.lower() for host in self.hosts}
+        return {host_of(seed) for seed in seeds if seed} | set(map(read_host, self.hosts))
+
+    @property
+    def blocked(self) -> list[str]:
+        """Entries of the blocklist, as they are written and as addresses of the web are spelled."""
+        spellings = [
+            normalise_url(entry) if "://" in entry else read_host(entry.strip("."))
+            for entry in self.blocklist
+        ]
+        return [*self.blocklist, *filter(None, spellings)]
 
     @property
     def agent_token(self) -> str:

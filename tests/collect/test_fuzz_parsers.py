@@ -16,12 +16,12 @@ from protego import Protego
 from components.collect.crawl.crawl_traps import TrapDetector, file_kind
 from components.collect.crawl.joined_parameters import split_parameters
 from components.collect.crawl.robots_rules import RobotsRules
-from components.collect.crawl.sitemaps import decode_sitemap, parse_sitemap
 from components.collect.optouts.ai_preferences import PREFERENCE_KEYS, parse_preferences
 from components.collect.optouts.archived_signals import read_archived_signals
 from components.collect.optouts.optout_policy import OptoutConfig, resolve_signals
 from components.collect.optouts.robots_groups import matches_pattern, parse_robots_groups
 from components.collect.optouts.site_signals import SiteSignals, parse_reservations
+from components.collect.sitemaps.sitemap_file import decode_sitemap, parse_sitemap
 from components.collect.warc.archive_reader import SkippedRecord, read_archive_pages
 from components.collect.warc.cdxj_index import CdxjIndex, surt_key, write_index
 from components.collect.warc.page_shards import WebPage, write_shards
@@ -222,7 +222,7 @@ def test_headers(lines: list[str], key: str) -> None:
 @given(text=st.text("<>/loc&;ab \n!CDATA[]", max_size=80), body=st.binary(max_size=60))
 def test_sitemaps(text: str, body: bytes) -> None:
     assert len(parse_sitemap(text, 3).locations) <= 3
-    assert isinstance(decode_sitemap(b"\x1f\x8b" + body), str)
+    assert isinstance(decode_sitemap(b"\x1f\x8b" + body)[0], str)
 
 
 @fixed

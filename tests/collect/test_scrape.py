@@ -16,6 +16,7 @@ from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.extract import ExtractConfig, extract
 from components.collect.scrape import scrape
 from components.collect.scrape_config import ScrapeConfig
+from components.core.config.blocklist import Blocklist
 from components.core.config.stage_config import overlay_config
 from components.core.errors import ConfigError, DataError, TransientError
 from components.core.store.shards import read_shards
@@ -264,6 +265,27 @@ def test_a_seed_that_leads_to_a_refused_address_names_that(work: Workdir, web: A
         scrape(config(web), work)
 
 
+def test_hosts_are_those_of_addresses(work: Workdir, web: Any) -> None:
+    crawl = config(web, hosts=["MÜLLER.example", "www.acme.example.", "[::1]"])
+    names = {"xn--mller-kva.example", "www.acme.example", "::1", "127.0.0.1"}
+    assert crawl.web_hosts == names
+
+
+def test_a_blocklist_is_read_as_addresses_are_spelled(work: Workdir, web: Any) -> None:
+    written = [".A.example.", "müller.example", "HTTP://B.example:80/X y", "http://[bad", "::1"]
+    blocklist = Blocklist(config(web, blocklist=written).blocked)
+    blocked = [
+        "http://www.a.example/",
+        "https://xn--mller-kva.example/x",
+        "https://müller.example/x",  # as a row of a file may spell it
+        "http://b.example/X%20y/below",
+        "http://[::1]/",
+    ]
+    assert [blocklist.covers(url) for url in [*blocked, "http://b.example/"]] == [True] * 5 + [
+        False
+    ]
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -283,6 +305,11 @@ def test_a_seed_that_leads_to_a_refused_address_names_that(work: Workdir, web: A
         ({"max_pages": 0}, "given 0: must be at least 1"),
         ({"user_agent": "bad\r\nX: y"}, "must be text of the form"),
         ({"max_page": 3}, "did you mean 'max_pages'"),
+        ({"hosts": ["localhost:22007"]}, "a host alone is needed, .*: localhost"),
+        ({"hosts": ["a.example", "http://b.example/"]}, "a host alone is needed, .*: b.example"),
+        ({"hosts": ["*.a.example"]}, "there are no patterns here"),
+        ({"blocklist": ["*.a.example"]}, "there are no patterns here"),
+        ({"blocklist": ["a.example:80"]}, "a host alone is needed, .*: a.example"),
     ],
 )
 def test_bad_configs_are_one_line(values: dict[str, Any], message: str) -> None:

@@ -87,9 +87,12 @@ def _json_documents() -> list[RowFile]:
         RowFile("cut-array.json", array[:-5].encode(), ("a1",), 1),
         RowFile("wrapped.json", json.dumps({"version": 1, "data": [a, b]}).encode(), _PAIR),
     ]
-    for orient in ("columns", "index", "split", "table", "records"):
+    for orient in ("columns", "index", "split", "table", "records", "values"):
         content = frame.to_json(orient=orient).encode()
         files.append(RowFile(f"{orient}.json", content, _PAIR))
+        named = frame.set_axis([f"https://wiki.example/{orient}/{name}" for name in "ab"])
+        content = named.to_json(orient=orient).encode()
+        files.append(RowFile(f"named-{orient}.json", content, _PAIR))
     return files
 
 
@@ -149,6 +152,26 @@ def _delimited_files() -> list[RowFile]:
         RowFile("index.csv", frame.to_csv().encode(), pair),
         RowFile("tabs.tsv", frame.to_csv(index=False, sep="\t").encode(), pair),
         RowFile("moved.csv", (plain + "3,x,moved\n").encode(), pair, 1),
+        *_odd_tables(frame, pair),
+    ]
+
+
+def _odd_tables(frame: pd.DataFrame, pair: tuple[str, ...]) -> list[RowFile]:
+    """Tables as people and their programs leave them."""
+    plain = frame.to_csv(index=False)
+    twice = pd.concat([frame, frame["n"].rename("text")], axis=1).to_csv(index=False)
+    first, rows = plain.split("\n", 1)
+    late = "".join((first, "\n", "0,plain words\n" * 3000, rows))
+    wide = frame.assign(**{"Name, Vorname": "Muster, Max"}).to_csv(index=False, sep=";")
+    stray = frame.to_csv(index=False, sep="\t") + '3\t"words of a row\n'
+    stray += "".join(f"{number}\twords of a row\n" for number in range(4, 300))
+    return [
+        RowFile("blank-lines.csv", f"\n\n{plain}".encode(), pair),
+        RowFile("named-delimiter.csv", f"sep=,\n{plain}".encode(), pair),
+        RowFile("two-columns.csv", twice.encode(), pair),
+        RowFile("late-windows.csv", late.encode("cp1252"), pair),
+        RowFile("comma-in-name.csv", wide.encode(), pair),
+        RowFile("stray-mark.tsv", stray.encode(), pair),
     ]
 
 

@@ -43,7 +43,7 @@ def measure_web(setting: BenchSetting) -> list[BenchFigure]:
     readable = [situation for situation in situations if not situation.reason]
     with open_raw_site(situation_answers(situations)) as site:
         setting.on_progress("web: our crawl")
-        texts, reasons = _crawl(setting, site)
+        texts, reasons = crawl_site(setting, site)
         ours = _count_read(readable, texts)
         setting.on_progress("web: peers")
         peers = _read_by_peers(setting, site, situations)
@@ -66,7 +66,7 @@ def measure_web(setting: BenchSetting) -> list[BenchFigure]:
     ]
 
 
-def _crawl(setting: BenchSetting, site: RawSite) -> tuple[list[str], dict[str, str]]:
+def crawl_site(setting: BenchSetting, site: RawSite) -> tuple[list[str], dict[str, str]]:
     """(texts of the stored pages, reason by target) of our crawl."""
     config = ScrapeConfig(
         as_of="2026-01-01T00:00:00Z",

@@ -40,11 +40,6 @@ class JudgedRow(Conversation):
         """Text of the prompt, without the system's."""
         return document_text([turn for turn in self.prompt if turn["role"] != "system"])
 
-    @property
-    def answers(self) -> str:
-        """Text of the answers that are judged."""
-        return document_text(self.messages[len(self.prompt) :])
-
     def exchange_digests(self) -> list[bytes]:
         """None: a pair about a longer conversation says nothing of one about its beginning."""
         return []

@@ -14,33 +14,45 @@ where enough is left for all of them. Those that no request is left for are kept
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
+from components.collect.crawl.crawl_budget import (
+    BUDGET_SPENT,
+    HOST_BUDGET_REASON,
+    MAX_DEPTH_REASON,
+    MAX_PAGES_REASON,
+    OUTSIDE_REASON,
+    CrawlBudget,
+    PolitenessPolicy,
+)
+from components.collect.crawl.crawl_health import warn_of_bounds
 from components.collect.crawl.crawl_traps import (
     FILES_REASON,
     TRAP_REASON,
     TrapDetector,
-    file_kind,
 )
-from components.collect.crawl.fetch_ledger import LedgerEntry, UnaskedAddresses
+from components.collect.crawl.fetch_ledger import (
+    LedgerEntry,
+    UnaskedAddresses,
+    fold_canonicals,
+    make_entry,
+)
 from components.collect.crawl.frontier import CrawlOutlook, Frontier, Visit
 from components.collect.crawl.joined_parameters import JoinedParameters, same_page_reason
-from components.collect.crawl.polite_fetcher import PoliteFetcher, PolitenessPolicy
+from components.collect.crawl.polite_fetcher import PoliteFetcher
 from components.collect.crawl.response_store import StoredResponse
 from components.collect.optouts.optout_policy import denial_reason, resolve_signals
+from components.collect.sitemaps.read_sitemaps import (
+    READ_AS_SITEMAP,
+    SitemapListing,
+    SitemapReader,
+)
 from components.collect.web.ssrf_guard import is_private_literal
 from components.collect.web.urls import host_of, origin_of
-from components.core.log import get_logger
 from components.core.progress import Progress
 
-MAX_DEPTH_REASON = "more links from a seed than scrape.max_depth"
-MAX_PAGES_REASON = "the budget is used up (scrape.max_pages)"
-HOST_BUDGET_REASON = "the budget of its host is used up (scrape.max_pages_per_host)"
-OUTSIDE_REASON = "outside the crawl (scrape.hosts)"
-BUDGET_SPENT = "not asked for: the budget (scrape.max_pages, max_pages_per_host) was used up"
-"""Trouble of a page that is therefore kept as the previous crawl has it."""
 MAX_CONCURRENT_VISITS = 2048
 """Visits in flight, most of them waiting for their hosts: bounds tasks and memory of a wave."""
 
@@ -54,12 +66,6 @@ class Crawler:
     progress: Progress
     ledger: dict[str, LedgerEntry] = field(default_factory=dict)
     _known_urls: set[str] = field(default_factory=set)
-    _request_count: int = 0
-    _requests_by_host: Counter[str] = field(default_factory=Counter)
-    _reserved_by_host: Counter[str] = field(default_factory=Counter)
-    """Pages of the previous crawl that were not visited yet, by host."""
-    _skipped_count: int = 0
-    """Known URLs that the budget left no request for."""
     _unasked: UnaskedAddresses = field(default_factory=UnaskedAddresses)
     _joined: JoinedParameters = field(default_factory=JoinedParameters)
     _outlook: CrawlOutlook = field(default_factory=CrawlOutlook)
@@ -67,8 +73,14 @@ class Crawler:
     def __post_init__(self) -> None:
         self._traps = TrapDetector(self._policy.max_barren)
         self._frontier = Frontier(self._traps)
+        self._sitemap_reader = SitemapReader(
+            self.fetcher,
+            lambda url: host_of(url) in self.hosts,
+            lambda url, reason: self._leave_unasked(url, reason, 1),
+        )
+        self._budget = CrawlBudget(self._policy.max_pages, self._policy.max_pages_per_host)
         if self.fetcher.previous is not None:
-            self._reserved_by_host.update(map(host_of, self.fetcher.previous.urls))
+            self._budget.reserve_pages(self.fetcher.previous.urls)
 
     @property
     def _policy(self) -> PolitenessPolicy:
@@ -76,6 +88,7 @@ class Crawler:
 
     async def crawl_from_seeds(self, seeds: Sequence[str]) -> Mapping[str, LedgerEntry]:
         """Crawl from the seeds; the ledger by URL."""
+        self._sitemap_reader.read.update(seeds)
         for url in seeds:
             self._plan_visit(url, 0, is_seed=True)
         await self._crawl_waves()
@@ -103,9 +116,8 @@ class Crawler:
                 self.ledger[url] = entry
                 self.hosts.add(host_of(url))
                 self._traps.note_planned(url)
-        self._request_count = len(self.ledger)
         known = [*self.ledger, *(visit.url for visit in due)]
-        self._requests_by_host.update(map(host_of, known))
+        self._budget.restore_requests(len(self.ledger), known)
         self._known_urls |= set(known)
         for url, entry in ledger.items():
             if entry.reason == TRAP_REASON:
@@ -118,36 +130,64 @@ class Crawler:
 
     def _close_ledger(self) -> Mapping[str, LedgerEntry]:
         """Join equal pages, and add the addresses that were not asked for."""
-        self._warn_of_budget()
-        _fold_canonicals(self.ledger)
+        fold_canonicals(self.ledger)
         for url, copied in self._joined.copies().items():
             if not self.ledger[url].reason and not self.ledger[copied[0]].reason:
                 self.ledger[url].reason = same_page_reason(copied)
         self.ledger.update(self._unasked.entries_beside(self.ledger))
+        policy = self._policy
+        warn_of_bounds(self.ledger, policy.max_pages, policy.max_pages_per_host, policy.max_depth)
         return self.ledger
 
     async def _crawl_waves(self) -> None:
         """Crawl wave after wave until nothing is due or the budget is spent."""
-        self.progress.start_count(None, "pages", done=self._request_count)
+        self.progress.start_count(None, "pages", done=self._budget.requests)
         while due := self._frontier.take_wave():
             wave = self._within_budget([visit for visit in due if self._is_still_due(visit)])
             if not wave:
                 continue
-            self._request_count += len(wave)
+            self._budget.requests += len(wave)
             await self.fetcher.learn_sites([visit.url for visit in wave])
-            responses = await self._fetch_wave(wave)
+            responses = await self._pass_cookie_walls(wave, await self._fetch_wave(wave))
             for visit, response in zip(wave, responses, strict=True):
                 self._record_response(visit, response)
             self._outlook.close_wave()
-            for site in dict.fromkeys(origin_of(visit.url) for visit in wave if visit.is_seed):
-                for url in await self.fetcher.read_sitemap_pages(site):
-                    self._plan_visit(url, 1, is_vouched=True)
+            await self._read_sitemaps(zip(wave, responses, strict=True))
             await self._judge_numbers()
+
+    async def _read_sitemaps(self, wave: Iterable[tuple[Visit, StoredResponse]]) -> None:
+        """Plan what the sitemaps of a wave's seeds list, and seeds that are sitemaps themselves."""
+        reader = self._sitemap_reader
+        seeds = [(visit.url, response) for visit, response in wave if visit.is_seed]
+        for url, response in seeds:
+            if listing := await reader.read_seed(url, response):
+                self.ledger[url].reason = READ_AS_SITEMAP
+                self._budget.count_repeats(url, not response.bytes)
+                self._plan_listed(listing)
+        for site in dict.fromkeys(origin_of(url) for url, _ in seeds):
+            self._plan_listed(await reader.read_site(site))
+
+    def _plan_listed(self, listing: SitemapListing) -> None:
+        """Plan the pages that sitemaps list; those that no budget can reach are left unasked."""
+        planned = 0
+        for url in listing.pages:
+            if planned < self._policy.max_pages:
+                planned += isinstance(self._plan_visit(url, 1, is_vouched=True), Visit)
+            elif url not in self._known_urls:
+                self._leave_unasked(url, self._reason_by_host(url) or MAX_PAGES_REASON, 1)
+        for url, (status, reason) in listing.failures.items():
+            if self._reason_by_host(url):  # no entry that was met may open its host to a replay
+                self._leave_unasked(url, reason, 1)
+            else:
+                self.ledger.setdefault(url, LedgerEntry(url, status, reason, depth=1))
 
     async def _judge_numbers(self) -> None:
         """Ask again for a page of each shape whose pages differ in their numbers alone."""
         for url in self._traps.urls_to_repeat():
+            if not self._budget.requests_left(self.hosts):
+                break
             first, again = await self.fetcher.repeat_page(url)
+            self._budget.count_repeats(url, 1)
             self._traps.judge_numbers(url, first.numbers == again.numbers)
 
     def _is_still_due(self, visit: Visit) -> bool:
@@ -156,27 +196,18 @@ class Crawler:
         if reason:
             self._unasked.record_address(visit.url, reason, visit.depth)
             self._outlook.remove_due(visit.url)
-            self._requests_by_host[host_of(visit.url)] -= 1
+            self._budget.cancel_request(visit.url)
         return not reason
 
     def _within_budget(self, wave: Sequence[Visit]) -> list[Visit]:
         """Visits of a wave that the budget has requests for, in its order."""
-        requests_left = self._policy.max_pages - self._request_count
-        reserved = sum(
-            count for host, count in self._reserved_by_host.items() if host in self.hosts
-        )
         has_priority = [self._has_priority(visit) for visit in wave]
-        budget_left = {True: requests_left, False: requests_left - sum(has_priority) - reserved}
-        affordable: list[Visit] = []
-        for visit, is_reserved in zip(wave, has_priority, strict=True):
-            budget_left[is_reserved] -= 1
-            if budget_left[is_reserved] >= 0:
-                affordable.append(visit)
-            else:
+        affordable = self._budget.choose_affordable(has_priority, self.hosts)
+        for visit, is_affordable in zip(wave, affordable, strict=True):
+            if not is_affordable:
                 self._unasked.record_address(visit.url, MAX_PAGES_REASON, visit.depth)
                 self._outlook.remove_due(visit.url)
-        self._skipped_count += len(wave) - len(affordable)
-        return affordable
+        return list(compress(wave, affordable))
 
     def _has_priority(self, visit: Visit) -> bool:
         """True for seeds, pages of the previous crawl, and redirect targets of either."""
@@ -190,18 +221,6 @@ class Crawler:
             response = self.fetcher.carry_over_page(url, BUDGET_SPENT)
             self._record_response(Visit(url, self._policy.max_depth), response)
             self.ledger[url].failed = False  # it was not requested, so nothing failed
-
-    def _warn_of_budget(self) -> None:
-        if self._skipped_count:
-            carried_over = sum(entry.trouble == BUDGET_SPENT for entry in self.ledger.values())
-            get_logger(__name__).warning(
-                "scrape.max_pages (%d) was used up with %d known addresses not asked for%s",
-                self._policy.max_pages,
-                self._skipped_count,
-                f", of which {carried_over} stay as the previous crawl has them"
-                if carried_over
-                else "",
-            )
 
     async def _fetch_wave(self, wave: Sequence[Visit]) -> list[StoredResponse]:
         """Fetch a wave; responses in the order of its visits.
@@ -220,6 +239,17 @@ class Crawler:
         await asyncio.gather(*(fetch_pending() for _ in wave[:MAX_CONCURRENT_VISITS]))
         return [responses[index] for index in range(len(wave))]
 
+    async def _pass_cookie_walls(
+        self, wave: Sequence[Visit], responses: Sequence[StoredResponse]
+    ) -> list[StoredResponse]:
+        """Responses of a wave, those of pages that wait for their cookies asked for again."""
+        urls = [visit.url for visit in wave]
+        left = self._budget.requests_left(self.hosts)
+        passed = await self.fetcher.pass_cookie_walls(dict(zip(urls, responses, strict=True)), left)
+        for url, response in passed.items():
+            self._budget.count_repeats(url, response.requests - 1)
+        return [passed.get(u, first) for u, first in zip(urls, responses, strict=True)]
+
     def _estimate_rest(self, visit: Visit, response: StoredResponse) -> None:
         """Renew the estimate of what is still to come, after a response."""
         self._outlook.remove_due(visit.url)
@@ -236,7 +266,7 @@ class Crawler:
 
     def _record_response(self, visit: Visit, response: StoredResponse) -> None:
         """Enter a response into the ledger, and plan the visits that follow from it."""
-        entry = self.ledger[visit.url] = _ledger_entry(visit, response)
+        entry = self.ledger[visit.url] = make_entry(visit, response)
         entry.optouts = resolve_signals(
             [*self.fetcher.site_signals(visit.url), *response.facts.signals]
         )
@@ -314,26 +344,30 @@ class Crawler:
         """Plan a visit to a URL: the visit, the reason where it is not asked for, None if known."""
         if url in self._known_urls:
             return None
-        host = host_of(url)
-        if host not in self.hosts:
-            private = "a private address, " if is_private_literal(host) else ""
-            return self._leave_unasked(url, f"{private}{OUTSIDE_REASON}", depth)
+        if reason := self._reason_by_host(url):
+            return self._leave_unasked(url, reason, depth)
         if depth > self._policy.max_depth:
             return self._leave_unasked(url, MAX_DEPTH_REASON, depth)
         shapes = self._traps.shapes_of(url, self._known_urls)
         visit = Visit(url, depth, chain, is_seed, shapes, is_seed or is_vouched)
-        reserved = 0 if self._has_priority(visit) else self._reserved_by_host[host]
-        if self._requests_by_host[host] + reserved >= self._policy.max_pages_per_host:
+        if self._budget.is_host_spent(url, self._has_priority(visit)):
             return self._leave_unasked(url, HOST_BUDGET_REASON, depth)
-        self._reserved_by_host[host] -= self._is_in_previous(url)
+        if self._is_in_previous(url):
+            self._budget.release_page(url)
         if not is_seed and (reason := self._reason_by_content(visit)):
             return self._leave_unasked(url, reason, depth)
         self._known_urls.add(url)
         self._traps.note_planned(url)
-        self._requests_by_host[host] += 1
+        self._budget.plan_request(url)
         self._frontier.add_visits([visit])
         self._outlook.add_due(url)
         return visit
+
+    def _reason_by_host(self, url: str) -> str:
+        """Reason against an address outside the crawl; empty for one inside."""
+        host = host_of(url)
+        private = "a private address, " if is_private_literal(host) else ""
+        return f"{private}{OUTSIDE_REASON}" if host not in self.hosts else ""
 
     def _leave_unasked(self, url: str, reason: str, depth: int) -> str:
         self._unasked.record_address(url, reason, depth)
@@ -346,46 +380,3 @@ class Crawler:
         if not visit.is_vouched and self._traps.is_trap(visit.shapes):
             return TRAP_REASON
         return FILES_REASON if self._traps.is_no_page(visit.url) else ""
-
-
-def _ledger_entry(visit: Visit, response: StoredResponse) -> LedgerEntry:
-    # A broken link to an image or an archive is no page that failed.
-    is_lost_file = 400 <= response.status < 500 and bool(file_kind(visit.url)) and not visit.is_seed
-    trouble = response.previous_capture.trouble if response.previous_capture is not None else ""
-    return LedgerEntry(
-        visit.url,
-        response.status,
-        response.reason,
-        response.bytes,
-        response.digest if response.bytes else "",
-        response.headers.get("etag", ""),
-        response.headers.get("last-modified", ""),
-        visit.chain[0] if visit.chain else "",
-        response.facts.canonical,
-        trouble=trouble,
-        note=response.note,
-        depth=visit.depth,
-        failed=bool(trouble)
-        or (
-            response.asked
-            and bool(response.reason)
-            and not 0 < response.status < 400
-            and not is_lost_file
-        ),
-    )
-
-
-def _fold_canonicals(ledger: Mapping[str, LedgerEntry]) -> None:
-    """Of pages with one canonical URL (RFC 6596), keep the canonical page alone.
-
-    Only where the canonical page is stored too. A site whose every page declares the home page as
-    canonical is misconfigured, so a home page stands for equal pages alone.
-    """
-    for url in sorted(ledger):
-        entry = ledger[url]
-        target = ledger.get(entry.canonical)
-        if entry.reason or target is None or target.reason:
-            continue
-        if entry.canonical == f"{origin_of(url)}/" and entry.digest != target.digest:
-            continue
-        entry.reason = f"canonical is {entry.canonical}"

@@ -14,7 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from components.collect.crawl.crawl_traps import file_kind
+from components.collect.crawl.frontier import Visit
+from components.collect.crawl.response_store import StoredResponse
 from components.collect.optouts.optout_policy import SIGNAL_TYPE, OptoutSignal
+from components.collect.web.urls import origin_of
 from components.core.store.shards import write_shard
 
 LEDGER_FILE = "ledger.parquet"
@@ -141,6 +145,50 @@ class UnaskedAddresses:
 def _authority(url: str) -> str:
     """Host and port of an address, which may be malformed."""
     return url.partition("://")[2].partition("/")[0]
+
+
+def make_entry(visit: Visit, response: StoredResponse) -> LedgerEntry:
+    """Ledger entry of a visit by its response."""
+    # A broken link to an image or an archive is no page that failed.
+    is_lost_file = 400 <= response.status < 500 and bool(file_kind(visit.url)) and not visit.is_seed
+    trouble = response.previous_capture.trouble if response.previous_capture is not None else ""
+    return LedgerEntry(
+        visit.url,
+        response.status,
+        response.reason,
+        response.bytes,
+        response.digest if response.bytes else "",
+        response.headers.get("etag", ""),
+        response.headers.get("last-modified", ""),
+        visit.chain[0] if visit.chain else "",
+        response.facts.canonical,
+        trouble=trouble,
+        note=response.note,
+        depth=visit.depth,
+        failed=bool(trouble)
+        or (
+            response.asked
+            and bool(response.reason)
+            and not 0 < response.status < 400
+            and not is_lost_file
+        ),
+    )
+
+
+def fold_canonicals(ledger: Mapping[str, LedgerEntry]) -> None:
+    """Of pages with one canonical URL (RFC 6596), keep the canonical page alone.
+
+    Only where the canonical page is stored too. A site whose every page declares the home page as
+    canonical is misconfigured, so a home page stands for equal pages alone.
+    """
+    for url in sorted(ledger):
+        entry = ledger[url]
+        target = ledger.get(entry.canonical)
+        if entry.reason or target is None or target.reason:
+            continue
+        if entry.canonical == f"{origin_of(url)}/" and entry.digest != target.digest:
+            continue
+        entry.reason = f"canonical is {entry.canonical}"
 
 
 def write_ledger(folder: Path, ledger: Mapping[str, LedgerEntry], date: str) -> None:

@@ -2,8 +2,10 @@
 
 An address is asked for as it is written: only its server knows whether ``?session=`` names a visit
 or one of five talks. Where several values have brought equal pages and none another, a further
-value is not asked for, and the pages are one page in the ledger. Only names that are known to mark
-visits or campaigns count, and of visits only values that look like a program's.
+value is not asked for, and the pages are one page in the ledger. So they are where a site writes a
+session into its addresses until its cookie comes back, and the pages are the same with and without
+it. Only names that are known to mark visits or campaigns count, and of visits only values that look
+like a program's.
 """
 
 from __future__ import annotations
@@ -70,14 +72,26 @@ class _Evidence:
     """Values that brought a page equal to another value's."""
     places: dict[str, None] = field(default_factory=dict)
     """Addresses without parameters at which they did."""
+    bare_places: dict[str, None] = field(default_factory=dict)
+    """Those at which the page without the parameter is the same."""
     differs: bool = False
 
-    def note(self, value: str, place: str, is_equal: bool) -> None:
+    def note(self, value: str, place: str, is_equal: bool, has_bare: bool) -> None:
+        """Note how a page at one value compares with that at another, or at none.
+
+        Args:
+            value: The value, of either page.
+            place: Their address without parameters.
+            is_equal: True where they are the same.
+            has_bare: True where one of them has no such parameter.
+        """
         self.differs |= not is_equal
         if is_equal and len(self.equal) < MIN_VALUES:
             self.equal[value] = None
         if is_equal and len(self.places) < MIN_VALUES:
             self.places[place] = None
+        if is_equal and has_bare and len(self.bare_places) < MIN_VALUES:
+            self.bare_places[place] = None
 
 
 class JoinedParameters:
@@ -88,8 +102,8 @@ class JoinedParameters:
         """Address without parameters -> the first that was fetched, and its text's digest."""
         self._evidence: dict[tuple[str, str], _Evidence] = defaultdict(_Evidence)
         """(host or address without parameters, name) -> evidence."""
-        self._copies: dict[str, str] = {}
-        """Fetched address -> the first one, which brought the same page."""
+        self._equal: dict[str, list[str]] = {}
+        """First fetched address -> those that brought the same page, itself included."""
 
     def observe_page(self, url: str, page: PageFingerprint) -> None:
         """Compare a fetched page with those at other values of its parameters."""
@@ -100,11 +114,12 @@ class JoinedParameters:
         is_equal = page.digest == first_digest
         _, first_parameters = split_parameters(first)
         if is_equal:
-            self._copies[url] = first
+            self._equal.setdefault(first, [first]).append(url)
         host = urlsplit(bare).netloc
         for name, value in {**first_parameters, **parameters}.items():
             for scope in (bare, host):
-                self._evidence[scope, name].note(value, bare, is_equal)
+                has_bare = (name in parameters) != (name in first_parameters)
+                self._evidence[scope, name].note(value, bare, is_equal, has_bare)
 
     def find_copied(self, url: str) -> tuple[str, str] | None:
         """(fetched address, parameter) of the same page as ``url``'s; None where it is unknown."""
@@ -118,9 +133,19 @@ class JoinedParameters:
         return None
 
     def copies(self) -> dict[str, tuple[str, str]]:
-        """Fetched address -> (the first address of the same page, parameter), where joined."""
-        found = {url: self.find_copied(url) for url in self._copies}
-        return {url: copied for url, copied in found.items() if copied is not None}
+        """Fetched address -> (the address that stands for the same page, parameter), where joined.
+
+        The one with the fewest parameters stands for all, of these the first.
+        """
+        copies: dict[str, tuple[str, str]] = {}
+        for urls in self._equal.values():
+            shown = min(urls, key=lambda url: len(split_parameters(url)[1]))
+            for url in urls:
+                bare, parameters = split_parameters(url)
+                host = urlsplit(bare).netloc
+                if url != shown and all(self._is_joined(bare, host, name) for name in parameters):
+                    copies[url] = shown, " and ".join(parameters)
+        return copies
 
     def _is_joined(self, bare: str, host: str, name: str) -> bool:
         """True where a parameter names no page: at this address, or wherever it stands."""
@@ -128,6 +153,15 @@ class JoinedParameters:
         if here is not None and here.differs:
             return False
         if here is not None and len(here.equal) >= MIN_VALUES:
+            return True
+        # Two talks may share a text by chance; a path's session beside none is one visit's.
+        if here is not None and here.bare_places and name.startswith(";"):
+            return True
+        if (
+            anywhere is not None
+            and not anywhere.differs
+            and len(anywhere.bare_places) >= MIN_VALUES
+        ):
             return True
         return (
             anywhere is not None

@@ -8,9 +8,11 @@ there, since a site may link to them as pages.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from components.collect.crawl.crawl_budget import PolitenessPolicy
 from components.collect.crawl.fetch_ledger import BLOCKED_REASON
 from components.collect.crawl.host_rate_limiter import (
     MAX_WAIT_SECONDS,
@@ -24,38 +26,21 @@ from components.collect.crawl.robots_rules import (
     fetch_following_redirects,
     fetch_robots_rules,
 )
-from components.collect.crawl.sitemaps import fetch_sitemap_pages
-from components.collect.optouts.optout_policy import OptoutConfig, OptoutSignal, denial_reason
+from components.collect.optouts.optout_policy import OptoutSignal, denial_reason
 from components.collect.optouts.robots_groups import decode_site_file
 from components.collect.optouts.site_signals import (
     MAX_SITE_FILE_BYTES,
     SiteSignals,
     fetch_site_signals,
 )
-from components.collect.web.cookie_jar import CookieJar, fetch_through_cookie_walls
+from components.collect.web.cookie_jar import CookieJar
+from components.collect.web.cookie_walls import CookieWall, pass_cookie_wall
 from components.collect.web.http_fetcher import FetchResult, HttpFetcher
 from components.collect.web.page_fingerprint import PageFingerprint
 from components.collect.web.page_links import PageFacts, read_page_facts
 from components.collect.web.urls import origin_of
-from components.core.config.blocklist import Blocklist
 
-
-@dataclass(frozen=True)
-class PolitenessPolicy:
-    """Bounds of a crawl, and the politeness policy towards a host (see ``ScrapeConfig``)."""
-
-    agent: str
-    max_pages: int
-    max_pages_per_host: int
-    max_depth: int
-    max_redirects: int
-    max_barren: int
-    concurrency: int
-    delay_seconds: float
-    retries: int
-    backoff_seconds: float
-    blocklist: Blocklist
-    optout_config: OptoutConfig
+_SLOW_REASON = f"robots.txt asks for more than {MAX_WAIT_SECONDS:.0f} s between requests"
 
 
 @dataclass
@@ -78,6 +63,74 @@ class PoliteFetcher:
             return await self._load_or_fetch(url)
         # Where its rules cannot be read now, it is not requested; its previous capture is kept.
         return self._reuse_previous(url, refusal) if refusal.transient else refusal
+
+    async def pass_cookie_walls(
+        self, wave: Mapping[str, StoredResponse], most: int
+    ) -> dict[str, StoredResponse]:
+        """Fetch the pages of a wave that wait for their cookies; their responses by URL.
+
+        Where the first page of a site that asks for cookies is the same with them, its others are
+        not asked for again.
+
+        Args:
+            wave: Responses of the wave by URL, in its order.
+            most: Requests to make, at most.
+        """
+        walls: dict[str, list[tuple[str, StoredResponse]]] = defaultdict(list)
+        for url, response in wave.items():
+            if response.requests > 1 or self._way_behind(url, response):
+                walls[origin_of(url)].append((url, response))
+        order = [url for site in walls.values() for url, _ in site]
+        share, rest = divmod(most, max(1, len(order)))
+        shares = {url: share + (index < rest) for index, url in enumerate(order)}
+        passed: dict[str, StoredResponse] = {}
+
+        async def pass_walls_of_site(site: list[tuple[str, StoredResponse]]) -> None:
+            is_vain = False
+            for url, response in site:
+                is_page = response.location is None
+                if response.requests == 1 and not (is_page and is_vain):
+                    response = await self._pass_cookie_wall(url, response, shares[url])
+                passed[url] = response
+                is_vain |= response.requests > 1 and response.facts.asks_for_cookies
+
+        await asyncio.gather(*(pass_walls_of_site(site) for site in walls.values()))
+        return passed
+
+    def _way_behind(self, url: str, response: StoredResponse) -> list[str]:
+        if response.reason or not response.cookies:
+            return []
+        return _wall_of(url, response).way_behind(self.cookies.cookies_for(url))
+
+    async def _pass_cookie_wall(
+        self, url: str, response: StoredResponse, most: int
+    ) -> StoredResponse:
+        """Response of a page behind its wall, stored in place of the first.
+
+        Args:
+            url: The page.
+            response: Its first response.
+            most: Requests to make, at most.
+        """
+        jar = self.cookies.cookies_for(url)
+
+        async def fetch(address: str, cookies: Sequence[str]) -> FetchResult:
+            if origin_of(address) not in self._rules or self._refuse(address) is not None:
+                return FetchResult(reason="it may not be asked for")
+            given = self._conditions_of(url) if address == url else {}
+            return await self._fetch_with_retries(address, 0, given, cookies)
+
+        passage = await pass_cookie_wall(_wall_of(url, response), jar, fetch, most)
+        if passage.fetched is not None:
+            passage.fetched.cookies = passage.cookies
+            passage.fetched.requests += passage.requests
+            await self._store_fetched(url, passage.fetched, jar)
+        elif passage.requests:
+            self.responses.note_requests(url, 1 + passage.requests)
+        passed = self.responses.load_response(url)
+        assert passed is not None
+        self.cookies.note_cookies(url, passed.cookies)
+        return passed
 
     async def repeat_page(self, url: str) -> tuple[PageFingerprint, PageFingerprint]:
         """Fingerprints of a fetched page and of the same page asked for once more."""
@@ -118,16 +171,9 @@ class PoliteFetcher:
         A wave begins with it, so the cookies of the wave before count from here on.
         """
         self.cookies.begin_wave()
-        origins = [site for site in dict.fromkeys(map(origin_of, urls)) if site not in self._rules]
-        agent = self.policy.agent
-        rules = await asyncio.gather(
-            *(fetch_robots_rules(f"{site}/", self._fetch_text, agent) for site in origins)
-        )
-        self._rules.update(zip(origins, rules, strict=True))
-        for site in origins:
-            if site in self._limiters and not self._limiters[site].closed_reason:
-                del self._limiters[site]  # the next one knows the asked delay
-        readable = [site_origin for site_origin in origins if self._may_ask(site_origin)]
+        origins = list(dict.fromkeys(map(origin_of, urls)))
+        await self._learn_rules(origins)
+        readable = [site for site in origins if site not in self._sites and self._may_ask(site)]
         sites = await asyncio.gather(
             *(
                 fetch_site_signals(site, self._rules[site].text, self._fetch_site_file)
@@ -136,14 +182,38 @@ class PoliteFetcher:
         )
         self._sites.update(zip(readable, sites, strict=True))
 
-    async def read_sitemap_pages(self, site_origin: str) -> list[str]:
-        """Pages that a site's sitemaps list."""
-        if not self._may_ask(site_origin):
-            return []
-        limit = self.policy.max_pages
-        return await fetch_sitemap_pages(
-            f"{site_origin}/", self._rules[site_origin], self._fetch_text, limit
+    async def _learn_rules(self, sites: Iterable[str]) -> None:
+        """Fetch the robots rules of every site that is new."""
+        origins = [site for site in dict.fromkeys(sites) if site not in self._rules]
+        agent = self.policy.agent
+        rules = await asyncio.gather(
+            *(fetch_robots_rules(f"{site}/", self.fetch_text, agent) for site in origins)
         )
+        self._rules.update(zip(origins, rules, strict=True))
+        for site in origins:
+            if site in self._limiters and not self._limiters[site].closed_reason:
+                del self._limiters[site]  # the next one knows the asked delay
+
+    def rules_of(self, site_origin: str) -> RobotsRules | None:
+        """Robots rules of a known site; None where they let nothing be asked for."""
+        return self._rules[site_origin] if self._may_ask(site_origin) else None
+
+    async def refuse_site_file(self, url: str, is_invited: bool) -> str:
+        """Reason for which a file about a site may not be requested; empty where it may.
+
+        Args:
+            url: The file, on any site.
+            is_invited: True where robots.txt names the file itself.
+        """
+        if self.policy.blocklist.covers(url):
+            return BLOCKED_REASON
+        if is_invited:
+            return ""
+        await self._learn_rules([origin_of(url)])
+        rules = self._rules[origin_of(url)]
+        if rules.forbids_url(url, self.policy.agent):
+            return rules.reason
+        return "" if self._may_ask(origin_of(url)) else _SLOW_REASON
 
     def estimate_seconds(self, requests: Mapping[str, float]) -> float | None:
         """Time of so many requests by site; None where no site has answered yet."""
@@ -176,10 +246,7 @@ class PoliteFetcher:
             unread = rules.protego is None
             return StoredResponse(reason=rules.reason, transient=rules.transient, asked=unread)
         if not self._may_ask(origin_of(url)):
-            return StoredResponse(
-                reason=f"robots.txt asks for more than {MAX_WAIT_SECONDS:.0f} s between requests",
-                asked=False,
-            )
+            return StoredResponse(reason=_SLOW_REASON, asked=False)
         if self.policy.optout_config.policy == "honour":
             # A page may lift its site's TDMRep reservation, and no other signal.
             final = [signal for signal in self.site_signals(url) if signal.kind != "tdmrep"]
@@ -195,14 +262,23 @@ class PoliteFetcher:
         return response
 
     async def _fetch_and_store(self, url: str) -> StoredResponse:
-        conditions = self.previous.request_conditions(url) if self.previous else {}
-
-        async def fetch(address: str, cookies: Sequence[str]) -> FetchResult:
-            given = conditions if address == url else {}
-            return await self._fetch_with_retries(address, 0, given, cookies)
-
         jar = self.cookies.cookies_for(url)
-        fetched = await fetch_through_cookie_walls(url, jar, fetch)
+        fetched = await self._fetch_with_retries(url, 0, self._conditions_of(url), jar)
+        return await self._store_fetched(url, fetched, jar)
+
+    def _conditions_of(self, url: str) -> dict[str, str]:
+        return self.previous.request_conditions(url) if self.previous is not None else {}
+
+    async def _store_fetched(
+        self, url: str, fetched: FetchResult, jar: Sequence[str]
+    ) -> StoredResponse:
+        """Store a page's response, or the previous capture that it confirms.
+
+        Args:
+            url: The page.
+            fetched: Its response.
+            jar: Cookies to choose from, where it has to be fetched again.
+        """
         capture = self.previous.match_unchanged(url, fetched) if self.previous else None
         if fetched.is_not_modified and capture is None:  # the previous capture cannot be read
             fetched = await self._fetch_with_retries(url, 0, {}, jar)
@@ -230,9 +306,11 @@ class PoliteFetcher:
                 facts = replace(facts, signals=signals)
         if fetched.refresh is not None:
             facts = replace(facts, links=[*facts.links, fetched.refresh])
+        if fetched.unfollowed:
+            facts = replace(facts, unfollowed={**fetched.unfollowed, **facts.unfollowed})
         return self.responses.store_response(key or url, fetched, facts, capture)
 
-    async def _fetch_text(self, url: str, limit: int) -> FetchResult:
+    async def fetch_text(self, url: str, limit: int) -> FetchResult:
         """A file about a site, with its body."""
         key = f"text {url}"
         response = self.responses.load_response(key)
@@ -249,7 +327,7 @@ class PoliteFetcher:
         )
 
     async def _fetch_site_file(self, url: str) -> str:
-        fetched = await fetch_following_redirects(url, MAX_SITE_FILE_BYTES, self._fetch_text)
+        fetched = await fetch_following_redirects(url, MAX_SITE_FILE_BYTES, self.fetch_text)
         return decode_site_file(fetched.body) if not fetched.reason else ""
 
     async def _fetch_with_retries(
@@ -303,3 +381,7 @@ class PoliteFetcher:
                 asyncio.Semaphore(slots), delay_seconds, policy.backoff_seconds
             )
         return self._limiters[site]
+
+
+def _wall_of(url: str, response: StoredResponse) -> CookieWall:
+    return CookieWall(url, response.location, response.cookies, response.facts.asks_for_cookies)

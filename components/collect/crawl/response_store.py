@@ -20,7 +20,8 @@ from components.collect.web.page_fingerprint import PageFingerprint
 from components.collect.web.page_links import PageFacts
 
 _COLUMNS = (
-    "url, status, reason, transient, headers, location, facts, carried, note, cookies, digest, body"
+    "url, status, reason, transient, headers, location, facts, carried, note, cookies, requests, "
+    "digest, body"
 )
 _TABLE = f"""
 CREATE TABLE IF NOT EXISTS answers (
@@ -60,6 +61,8 @@ class StoredResponse:
     bytes: int = 0
     digest: str = ""
     """sha256 of the body."""
+    requests: int = 1
+    """Requests that the page took, retries not counted: more than one behind a cookie wall."""
     asked: bool = True
     """False where the page was not requested: robots.txt, the blocklist, an opt-out."""
 
@@ -114,6 +117,7 @@ class ResponseStore:
             json.dumps(asdict(capture)) if capture is not None else None,
             fetched.note,
             json.dumps(fetched.cookies),
+            fetched.requests,
             hashlib.sha256(fetched.body).hexdigest(),
             fetched.body,
         )
@@ -121,11 +125,15 @@ class ResponseStore:
         self._db.execute(f"INSERT OR REPLACE INTO answers VALUES ({placeholders})", row)  # noqa: S608
         return _stored_response(*row[1:-1], len(fetched.body))
 
+    def note_requests(self, key: str, count: int) -> None:
+        """Note how many requests a stored response took."""
+        self._db.execute("UPDATE answers SET requests = ? WHERE url = ?", (count, key))
+
     def load_response(self, key: str) -> StoredResponse | None:
         """Response stored under ``key``; None for none."""
         row = self._db.execute(
             "SELECT status, reason, transient, headers, location, facts, carried, note, cookies, "
-            "digest, length(body) FROM answers WHERE url = ?",
+            "requests, digest, length(body) FROM answers WHERE url = ?",
             (key,),
         ).fetchone()
         return _stored_response(*row) if row is not None else None
@@ -150,6 +158,7 @@ def _stored_response(
     capture: str | None,
     note: str,
     cookies: str,
+    requests: int,
     digest: str,
     size: int,
 ) -> StoredResponse:
@@ -168,4 +177,5 @@ def _stored_response(
         tuple(json.loads(cookies)),
         size,
         digest,
+        requests,
     )

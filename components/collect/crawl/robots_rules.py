@@ -10,6 +10,7 @@ from protego import Protego
 
 from components.collect.optouts.robots_groups import decode_site_file, extract_agent_rules
 from components.collect.web.http_fetcher import FetchResult
+from components.collect.web.transfer.http_message import has_page_status
 from components.collect.web.urls import origin_of
 
 MAX_ROBOTS_BYTES = 2 * 1024 * 1024
@@ -64,12 +65,13 @@ async def fetch_robots_rules(url: str, fetch_text: FetchText, agent: str) -> Rob
     fetched = await fetch_following_redirects(
         f"{origin_of(url)}/robots.txt", MAX_ROBOTS_BYTES, fetch_text
     )
-    if fetched.status in (200, 203) and not fetched.reason:
+    if has_page_status(fetched.status) and not fetched.reason:
         text = decode_site_file(fetched.body)
         return RobotsRules(
             Protego.parse(extract_agent_rules(text, agent)), "robots.txt forbids it", text
         )
-    if 400 <= fetched.status < 500 and fetched.status != 429:
+    is_empty = fetched.status in (204, 205)  # a success (RFC 9309, section 2.3.1.1) without rules
+    if is_empty or (400 <= fetched.status < 500 and fetched.status != 429):
         return RobotsRules(Protego.parse(""), "")
     reason = f"its robots.txt cannot be read: {fetched.reason or 'too many redirects'}"
     if fetched.status == 0:  # the site itself cannot be reached

@@ -66,7 +66,7 @@ def collect_files(
             if isinstance(page, LedgerEntry):
                 lines.add_rejection(place, page)
                 continue
-            entry = LedgerEntry(page.url, 200, "", len(page.body), page.digest)
+            entry = LedgerEntry(page.url, 200, "", len(page.body), page.digest, note=page.note)
             site = sites.get(origin_of(page.url)) if sites else None
             site_signals = (
                 site.signals_for(page.url, agent, config.optouts.agents) if site is not None else []

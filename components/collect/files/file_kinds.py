@@ -32,6 +32,8 @@ DOCUMENT_TYPES = {
 }
 """Media type by suffix of documents that a converter reads (the extra ``documents``)."""
 COMPRESSION_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz")
+_PACKED_TAR_SUFFIXES = (".tgz", ".taz", ".tbz", ".tb2", ".tbz2", ".tz2", ".txz", ".tzst")
+"""Short suffixes of packed TAR archives, as GNU tar knows them."""
 
 
 class FileKind(Enum):
@@ -76,10 +78,7 @@ _KINDS = {
     ".zip": FileKind.ZIP,
     ".wacz": FileKind.WACZ,
     ".tar": FileKind.TAR,
-    ".tgz": FileKind.TAR,
-    ".tbz2": FileKind.TAR,
-    ".txz": FileKind.TAR,
-    ".tzst": FileKind.TAR,
+    **dict.fromkeys(_PACKED_TAR_SUFFIXES, FileKind.TAR),
     ".xml": FileKind.XML,
     ".mhtml": FileKind.MHTML,
     ".mht": FileKind.MHTML,

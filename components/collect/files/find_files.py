@@ -135,7 +135,7 @@ def _split_glob(pattern: str, folder: str) -> tuple[Path, tuple[str, ...]]:
 
     A name that exists as it is written is no wildcard, whatever characters it holds.
     """
-    glob_parts = Path(pattern).expanduser().parts
+    glob_parts = Path(os.path.expanduser(pattern)).parts  # noqa: PTH111 - "~$a" is no user
     base_parts = Path(folder).resolve().parts if not Path(*glob_parts).is_absolute() else ()
     parts = (*base_parts, *glob_parts)
     whole = Path(*parts)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from components.collect.crawl.fetch_ledger import LedgerEntry
 from components.collect.files.converters.conversion_pool import missing_converter
@@ -37,8 +38,15 @@ from components.collect.files.file_source import (
 from components.collect.files.find_files import find_files
 from components.collect.files.rows.arrow_rows import read_arrow, read_parquet
 from components.collect.files.rows.delimited_rows import read_delimited
+from components.collect.files.rows.html_rows import judge_by_file
 from components.collect.files.rows.json_rows import read_json, read_json_lines
-from components.collect.files.rows.row_pages import file_page, row_address, text_pages
+from components.collect.files.rows.row_pages import (
+    file_page,
+    login_note,
+    row_address,
+    strip_login,
+    text_pages,
+)
 from components.collect.files.split_text import part_address, split_stream
 from components.collect.optouts.archived_signals import is_site_file
 from components.collect.warc.archive_reader import SkippedRecord, read_archive_pages
@@ -52,8 +60,19 @@ _MAX_DOCUMENT_BYTES = 256 << 20
 """Largest document that is converted: its pictures count, and its converter holds it whole."""
 _BLANK = b"\xef\xbb\xbf \t\r\n\f\v"
 """Bytes of a page without text: white space, and a byte order mark."""
+_PDF = DOCUMENT_TYPES[".pdf"]
 _REST = "rest"
 """Fragment of a file's address for what lies behind a break in it."""
+_ROW_KINDS = frozenset(
+    {
+        FileKind.JSON,
+        FileKind.JSON_LINES,
+        FileKind.COMMA_TABLE,
+        FileKind.TAB_TABLE,
+        FileKind.PARQUET,
+        FileKind.ARROW,
+    }
+)
 _ARCHIVE_KINDS = (FileKind.WARC, FileKind.ARC)
 _CONTAINER_KINDS = (FileKind.ZIP, FileKind.WACZ, FileKind.TAR)
 
@@ -108,14 +127,13 @@ def _check_unchanged(present: Mapping[str, str], expected: Mapping[str, str]) ->
 
 def read_source(source: FileSource, settings: ReadSettings) -> Iterator[PlacedResult]:
     """Read the pages of a file or member, and the reasons for which others are none."""
-    is_container = source.kind in _CONTAINER_KINDS
     mark = ""
     try:
-        for result in (
-            read_archive(source, settings, read_source)
-            if is_container
-            else _READERS[source.kind](source, settings)
-        ):
+        if source.kind in _CONTAINER_KINDS:
+            results = read_archive(source, settings, read_source)
+        else:
+            results = _READERS[source.kind](source, settings)
+        for result in judge_by_file(results) if source.kind in _ROW_KINDS else results:
             mark = _REST  # the file's own address may be a page's by now
             yield result
     except BrokenStream as error:
@@ -180,8 +198,12 @@ def _read_document(source: FileSource, settings: ReadSettings) -> Iterator[Place
     for _, converted in settings.conversions.convert_all([task]):
         if isinstance(converted, str):
             yield source.reject(converted)
-        elif not converted.text.strip():
-            yield source.reject("holds no text; scanned pages are not recognised")
+            continue
+        for name, reason in converted.lost:
+            yield source.reject(f"its chapter {name} {reason}", mark=quote(name))
+        if not converted.text.strip():
+            hint = "; scanned pages are not recognised" if media_type == _PDF else ""
+            yield source.reject(f"holds no text{hint}")
         else:
             address = source.address
             yield from text_pages(address, address, converted.text, settings, title=converted.title)
@@ -200,7 +222,9 @@ def _read_archive(source: FileSource, settings: ReadSettings) -> Iterator[Placed
             elif is_site_file(result.url):
                 yield address, LedgerEntry(address, reason="no page: a file about its site")
             else:
-                yield address, replace(result, url=address, date=result.date or settings.date)
+                date = result.date or settings.date
+                note = login_note(result.url)
+                yield address, replace(result, url=address, date=date, note=note)
 
 
 def _read_revisits(revisits: RevisitResolver, max_bytes: int) -> Iterator[PlacedResult]:
@@ -210,8 +234,9 @@ def _read_revisits(revisits: RevisitResolver, max_bytes: int) -> Iterator[Placed
             address = row_address(revisit.url, f"file:///{revisit.place}")
             yield address, LedgerEntry(address, reason=resolved.reason)
         elif not is_site_file(resolved.url):
-            address = row_address(resolved.url, resolved.url)
-            yield address, _check_page(replace(resolved, url=address), max_bytes)
+            address = row_address(resolved.url, strip_login(resolved.url))
+            page = replace(resolved, url=address, note=login_note(resolved.url))
+            yield address, _check_page(page, max_bytes)
 
 
 def _file_date(position: int) -> str:

@@ -12,8 +12,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_SYSTEM_NAMES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
-"""Names that systems leave in folders and archives; no user wrote these files."""
+_SYSTEM_NAMES = frozenset(
+    {
+        "__macosx",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "icon\r",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "@eadir",
+    }
+)
+"""Names that systems leave in folders and archives, in lower case; no user wrote these files."""
+_LOCK_PREFIX = "~$"
+"""First characters of the file by which Office says that another is open (``~$report.docx``)."""
+_HIDDEN_PREFIXES = (".", _LOCK_PREFIX)
 _RECURSIVE = "**"
 
 
@@ -29,7 +44,7 @@ class WalkedFile:
 
 def is_hidden_name(name: str) -> bool:
     """True for a name that a wildcard does not mean: hidden, or left by a system."""
-    return name.startswith(".") or name in _SYSTEM_NAMES
+    return name.startswith(_HIDDEN_PREFIXES) or name.lower() in _SYSTEM_NAMES
 
 
 def walk_pattern(base: Path, pattern: Sequence[str]) -> list[WalkedFile]:
@@ -126,7 +141,7 @@ class _Walk:
                 if not is_hidden:
                     reached.add(state)
             elif fnmatch.fnmatchcase(name, part) and (
-                not is_hidden or part.startswith(".") or part == name
+                not is_hidden or part.startswith(_HIDDEN_PREFIXES) or part == name
             ):
                 reached.add(state + 1)
         return self.expand(reached)

@@ -23,7 +23,7 @@ from components.collect.optouts.site_signals import (
 from components.collect.warc.arc_records import read_records
 from components.collect.warc.archive_reader import read_http_message
 from components.collect.warc.warc_records import ArchiveRecord
-from components.collect.web.transfer.http_message import MAX_HEAD_BYTES
+from components.collect.web.transfer.http_message import MAX_HEAD_BYTES, has_page_status
 from components.collect.web.urls import normalise_url, origin_of
 
 _SITE_FILES = (ROBOTS_PATH, AI_TXT_PATH, TDMREP_PATH)
@@ -73,5 +73,5 @@ def _site_files(
                 status, _, body = read_http_message(record, MAX_SITE_FILE_BYTES)
             except ValueError:
                 continue  # reading the pages reports this record with its reason
-            if status in (200, 203):
+            if has_page_status(status):
                 yield url, decode_site_file(body[:MAX_SITE_FILE_BYTES])

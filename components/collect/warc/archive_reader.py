@@ -27,6 +27,8 @@ from components.collect.web.transfer.content_codings import decode_content
 from components.collect.web.transfer.http_message import (
     MAX_HEAD_BYTES,
     decode_chunks,
+    describe_part,
+    has_page_status,
     join_headers,
     split_http_message,
 )
@@ -95,8 +97,11 @@ def _record_page(record: ArchiveRecord, max_bytes: int) -> WebPage | SkippedReco
     headers: dict[str, str] = {}
     if content_type.startswith("application/http"):
         status, headers, body = read_http_message(record, max_bytes)
-        if status not in (200, 203):
+        has_start, missing = describe_part(status, headers)
+        if not has_page_status(status):
             return None
+        if not has_start:
+            return SkippedRecord(record.url, record.at, f"HTTP {status}: {missing}", True)
         content_type = headers.get("content-type", "")
     elif record.kind == "response":
         return None  # a DNS, FTP or similar response
@@ -121,7 +126,7 @@ def _defer_revisit(
     headers: dict[str, str] = {}
     if record.block and record.headers.get("content-type", "").startswith("application/http"):
         head, _ = split_http_message(record.block)
-        if head.status not in (200, 203, 304):
+        if head.status != 304 and not has_page_status(head.status):
             return None
         response_headers = join_headers(head.lines)
         headers = {
@@ -144,7 +149,7 @@ def read_http_message(record: ArchiveRecord, limit: int) -> tuple[int, dict[str,
     """
     head, body = split_http_message(record.block)
     status, headers = head.status, join_headers(head.lines)
-    if status in (200, 203) and record.is_whole:
+    if has_page_status(status) and record.is_whole:
         body = _decode_payload(body, headers, limit, "warc-truncated" in record.headers)
     return status, headers, body
 

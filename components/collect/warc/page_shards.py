@@ -67,6 +67,8 @@ class WebPage:
     revisit: UnchangedResponse | None = None
     title: str = ""
     """Title in the row of a user's file that it was read from, on one line."""
+    note: str = ""
+    """Remark for its line in the ledger."""
 
 
 def warc_shard_name(index: int) -> str:

@@ -25,6 +25,13 @@ _UNSUPPORTED_CODECS = {"iso-2022-kr": "iso2022_kr", "hz-gb-2312": "hz"}
 _FEW_ACCENTS = 0.01
 """Share of bytes beyond ASCII among letters below which a text is taken for Windows-1252, English
 with a name or a quotation mark in it: a detector has too little to go by."""
+_OLD_LATIN_CODECS = ("mac_roman", "cp850")
+"""Charsets of the Mac OS before X and of DOS, in which tables are still exported."""
+_INSIDE_WORD = re.compile(rb"(?<=[a-z])[\x80-\xff](?=[a-z])")
+_LEAST_INSIDE = 4
+_MANY_MISFITS, _FEW_MISFITS = 0.25, 0.05
+_JOINING = "\u2019\u00ad\u00b7\u2011"
+"""Signs that stand inside of words: apostrophe, soft hyphen, Catalan's dot, joining hyphen."""
 _MAX_DETECTED = 200_000
 _MAX_DAMAGE = 0.2
 """Share of errors up to which a declaration is believed, and the errors are damage."""
@@ -76,6 +83,11 @@ def _normalise_breaks(text: str, *, is_html: bool) -> str:
     return text
 
 
+def detect_codec(text: bytes) -> str:
+    """Codec (Python's name) of a plain text without a byte order mark that declares none."""
+    return _choose_codec(text, PLAIN, is_plain=True)
+
+
 def _choose_codec(body: bytes, content_type: str, *, is_plain: bool) -> str:
     """Codec of a body without a byte order mark.
 
@@ -86,16 +98,16 @@ def _choose_codec(body: bytes, content_type: str, *, is_plain: bool) -> str:
     wide = find_wide_codec(body)
     if wide is not None:
         return wide
-    is_utf8 = _is_utf8(body)
+    fits_utf8 = is_utf8(body)
     for codec in declared:
         if codec in _SEVEN_BITS and any(shift in body for shift in _SHIFTS):
             return codec
-        if codec.startswith("utf-16") and not is_utf8:
+        if codec.startswith("utf-16") and not fits_utf8:
             return codec
     legacy = [codec for codec in declared if not codec.startswith("utf")]
-    if is_utf8 and not (legacy and legacy[0] in _MULTI_BYTE and _is_short_double_byte(body)):
+    if fits_utf8 and not (legacy and legacy[0] in _MULTI_BYTE and _is_short_double_byte(body)):
         return "iso2022_jp" if body.isascii() and b"\x1b$" in body else "utf-8"
-    if not is_utf8 and _mends_utf8(body, is_declared="utf-8" in declared):
+    if not fits_utf8 and _mends_utf8(body, is_declared="utf-8" in declared):
         return "utf-8"
     if not legacy:
         return _detect_codec(body)
@@ -138,7 +150,8 @@ def find_codec(label: str) -> str | None:
     return _PYTHON_CODECS.get(encoding.name) or str(encoding.codec_info.name)
 
 
-def _is_utf8(body: bytes) -> bool:
+def is_utf8(body: bytes) -> bool:
+    """True for bytes that are UTF-8."""
     try:
         body.decode("utf-8")
     except UnicodeDecodeError:
@@ -179,11 +192,36 @@ def _detect_codec(body: bytes) -> str:
     text = _NO_TEXT.sub(b" ", body[:_MAX_DETECTED])
     beyond = len(text) - len(text.translate(None, bytes(range(0x80, 0x100))))
     if beyond < _FEW_ACCENTS * len(_LETTER.findall(text)):
-        return "cp1252"
+        return _choose_latin(text, "cp1252")
     detector = EncodingDetector()
     detector.feed(text, last=True)
     name = detector.guess(tld=None, allow_utf8=False)  # a label, or Python's name
-    return find_codec(name) or codecs.lookup(name).name
+    return _choose_latin(text, find_codec(name) or codecs.lookup(name).name)
+
+
+def _choose_latin(text: bytes, detected: str) -> str:
+    """Codec of a Western text: the detected one, or one of old systems that the detector lacks.
+
+    Read by a wrong one, words have signs and capitals in their middle.
+    """
+    inside = [match[0] for match in _INSIDE_WORD.finditer(text)]
+    if detected in _MULTI_BYTE or len(inside) < _LEAST_INSIDE:
+        return detected
+    if _misfit_share(inside, detected) < _MANY_MISFITS:
+        return detected
+    shares = {codec: _misfit_share(inside, codec) for codec in _OLD_LATIN_CODECS}
+    best = min(shares, key=lambda codec: shares[codec])
+    return best if shares[best] <= _FEW_MISFITS else detected
+
+
+def _misfit_share(inside: list[bytes], codec: str) -> float:
+    """Share of bytes between small letters that are no small letters of Europe's languages."""
+    characters = b"".join(inside).decode(codec, "replace")
+    fit = sum(
+        character in _JOINING or (character.islower() and "\u00df" <= character <= "\u017f")
+        for character in characters
+    )
+    return 1 - fit / max(1, len(characters))
 
 
 def _decode_vendor_kanji(error: UnicodeError) -> tuple[str, int]:

@@ -1,40 +1,106 @@
 """Cookies that sites set on the way, kept for one crawl.
 
-A cookie is a line of a Netscape cookie file, parsed and matched by libcurl. What the pages of a
-wave set is sent from the next wave on: which pages are fetched at the same moment differs from
-crawl to crawl, and a crawl that goes on after a kill has to see what the first try saw.
+A cookie is a line of a Netscape cookie file, parsed and matched by libcurl. One that a site deletes
+is a line whose time is over, which takes the cookie of the same domain, path and name away. What
+the pages of a wave set is sent from the next wave on: which pages are fetched at the same moment
+differs from crawl to crawl, and a crawl that goes on after a kill has to see what the first try
+saw.
 """
 
 from __future__ import annotations
 
+import email.utils
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from urllib.parse import unquote, urlsplit
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
 
-from components.collect.web.http_fetcher import FetchResult
 from components.collect.web.urls import host_of
 
 MAX_COOKIES_PER_DOMAIN = 180
 """As in browsers; RFC 6265, section 6.1 asks for 50 at least."""
-_MAX_WALL_ROUNDS = 3
-"""Requests that a page which asks for cookies is given besides the first."""
-_MAX_WALL_BYTES = 32_768
-"""Largest page that is taken for a request to accept cookies."""
-_ASKS_FOR_COOKIES = re.compile(rb"cookie", re.IGNORECASE)
 _HTTP_ONLY = "#HttpOnly_"
-FetchWithCookies = Callable[[str, Sequence[str]], Awaitable[FetchResult]]
-"""(URL, cookies) -> response."""
+_EXPIRES = 4
+_OVER = "1"
+"""Time of a deleted cookie, in seconds of the epoch: libcurl takes 0 for one of the session."""
+_SHORT_YEAR = re.compile(
+    r";\s*expires\s*=\s*\"?((?:[A-Za-z]+,\s*)?\d{1,2}[ -][A-Za-z]{3}[ -]\d\d [^;]*)", re.IGNORECASE
+)
+_MAX_AGE = re.compile(r";\s*max-age\s*=", re.IGNORECASE)
+"""An age in seconds comes before a date (RFC 6265, section 5.3)."""
+CookieName = tuple[str, str, str]
+"""(domain, path, name): cookies that share it replace each other (RFC 6265, section 5.3)."""
+
+
+def cookie_name(line: str) -> CookieName:
+    """Identity of a cookie, without its value."""
+    fields = line.removeprefix(_HTTP_ONLY).split("\t")
+    return fields[0].lstrip(".").lower(), fields[2], fields[5]
+
+
+def delete_cookie(line: str) -> str:
+    """Line that deletes a cookie."""
+    fields = line.split("\t")
+    return "\t".join([*fields[:_EXPIRES], _OVER, fields[5], ""])
+
+
+def is_deletion(line: str) -> bool:
+    """True for a line that deletes a cookie."""
+    return line.split("\t")[_EXPIRES] == _OVER
+
+
+def is_over(set_cookie: str) -> bool:
+    """True for a ``Set-Cookie`` header with a year of two digits that is past.
+
+    libcurl reads no such year; servers delete cookies by ``01-Jan-70`` (RFC 6265, section 5.1.1).
+    """
+    match = _SHORT_YEAR.search(set_cookie)
+    if match is None or _MAX_AGE.search(set_cookie):
+        return False
+    try:
+        moment = email.utils.parsedate_to_datetime(match[1])
+    except ValueError:
+        return False
+    return moment.replace(tzinfo=moment.tzinfo or UTC) < datetime.now(UTC)
+
+
+def find_changes(
+    sent: Sequence[str], left: Sequence[str], expired: Collection[str] = ()
+) -> list[str]:
+    """Lines of the cookies that a response set or deleted, sorted.
+
+    Args:
+        sent: Cookies that libcurl was given for the request.
+        left: Cookies that it holds after the response.
+        expired: Names of cookies among the new ones that are over (``is_over``).
+    """
+    known = {(cookie_name(line), line.rpartition("\t")[2]) for line in sent}
+    new = [line for line in left if (cookie_name(line), line.rpartition("\t")[2]) not in known]
+    over = {line for line in new if cookie_name(line)[2] in expired}
+    names = {cookie_name(line) for line in left if line not in over}
+    new = [line for line in new if line not in over]
+    deleted = [delete_cookie(line) for line in sent if cookie_name(line) not in names]
+    return sorted({*new, *deleted})
+
+
+def merge_cookies(lines: Sequence[str], changes: Iterable[str]) -> list[str]:
+    """Cookies after changes, in their order."""
+    cookies = {cookie_name(line): line for line in lines}
+    for line in changes:
+        cookies.pop(cookie_name(line), None)
+        if not is_deletion(line):
+            cookies[cookie_name(line)] = line
+    return list(cookies.values())
 
 
 class CookieJar:
     """Cookies by domain; those that ``note_cookies`` collects count from ``begin_wave`` on."""
 
     def __init__(self) -> None:
-        self._domains: dict[str, dict[tuple[str, ...], str]] = {}
+        self._domains: dict[str, dict[CookieName, str]] = {}
         self._noted: dict[str, tuple[str, ...]] = {}
 
     def note_cookies(self, url: str, lines: Iterable[str]) -> None:
-        """Note the cookies that the response of a page set."""
+        """Note the cookies that the response of a page set or deleted."""
         if noted := tuple(lines):
             self._noted[url] = noted
 
@@ -42,9 +108,12 @@ class CookieJar:
         """Let the noted cookies count, in the order of their pages' URLs."""
         for url in sorted(self._noted):
             for line in self._noted[url]:
-                fields = line.removeprefix(_HTTP_ONLY).split("\t")
-                cookies = self._domains.setdefault(fields[0].lstrip(".").lower(), {})
-                cookies[fields[2], fields[5]] = line
+                name = cookie_name(line)
+                cookies = self._domains.setdefault(name[0], {})
+                if is_deletion(line):
+                    cookies.pop(name, None)
+                    continue
+                cookies[name] = line
                 while len(cookies) > MAX_COOKIES_PER_DOMAIN:
                     del cookies[next(iter(cookies))]
         self._noted.clear()
@@ -54,52 +123,3 @@ class CookieJar:
         labels = host_of(url).split(".")
         domains = (".".join(labels[at:]) for at in range(len(labels)))
         return [line for name in domains for line in self._domains.get(name, {}).values()]
-
-
-async def fetch_through_cookie_walls(
-    url: str, cookies: Sequence[str], fetch: FetchWithCookies
-) -> FetchResult:
-    """Fetch a page, and again with the cookies that it sets where it waits for them.
-
-    It does so where it redirects to itself, at once or by way of a page that sets the cookie, and
-    where it is short, sets a cookie and speaks of cookies.
-
-    Args:
-        url: The page.
-        cookies: Cookies to choose from.
-        fetch: Fetches a URL with cookies.
-    """
-    fetched = await fetch(url, cookies)
-    all_new = fetched.cookies
-    for _ in range(_MAX_WALL_ROUNDS):
-        way = _way_behind_wall(url, fetched)
-        if not way:
-            break
-        for address in way:
-            following = await fetch(address, [*cookies, *all_new])
-            all_new = tuple(dict.fromkeys((*all_new, *following.cookies)))
-            if address != url and following.location != url:
-                return fetched  # it leads elsewhere: the crawl goes on from the first response
-        if following.reason:
-            break
-        fetched = following
-    fetched.cookies = all_new
-    return fetched
-
-
-def _way_behind_wall(url: str, fetched: FetchResult) -> list[str]:
-    """Addresses to ask next with the response's cookies, the page last; none for no wall."""
-    if not fetched.cookies or fetched.reason:
-        return []
-    target = fetched.location
-    if target is not None:
-        return [url] if target == url else [target, url] if _names_return(target, url) else []
-    is_short = len(fetched.body) <= _MAX_WALL_BYTES
-    return [url] if is_short and _ASKS_FOR_COOKIES.search(fetched.body) else []
-
-
-def _names_return(target: str, url: str) -> bool:
-    """True where a redirect's target holds the address to come back to."""
-    path = urlsplit(url).path
-    query = unquote(urlsplit(target).query)
-    return host_of(target) == host_of(url) and len(path) > 1 and path in query

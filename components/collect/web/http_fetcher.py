@@ -24,6 +24,7 @@ from components.collect.web.media_types import (
     may_be_page,
     unreadable_reason,
 )
+from components.collect.web.named_links import explain_unfollowed
 from components.collect.web.refresh import parse_refresh
 from components.collect.web.ssrf_guard import (
     AddressGuard,
@@ -45,6 +46,8 @@ from components.collect.web.transfer.curl_transport import (
 from components.collect.web.transfer.fetch_limits import FetchLimits
 from components.collect.web.transfer.http_message import (
     HttpHead,
+    describe_part,
+    has_page_status,
     header_number,
     join_headers,
     parse_retry_after,
@@ -67,8 +70,8 @@ PAGE_HEADERS = (
 )
 """Response headers that are stored: they describe the page, and are equal when it is."""
 _REDIRECTS = frozenset({300, 301, 302, 303, 307, 308})
-_PAGE_STATUSES = frozenset({200, 203})
-"""203 is a page that a proxy has changed (RFC 9110, section 15.3.4)."""
+_USUAL_STATUSES = frozenset({200, 203})
+"""Statuses that need no note: 203 is a page that a proxy has changed (RFC 9110, 15.3.4)."""
 _REFUSING_STATUS = 999
 """Status by which a large site refuses robots; browsers show its page, which says so."""
 _ACCEPT = "text/html,application/xhtml+xml,text/plain;q=0.8,text/markdown;q=0.8"
@@ -97,8 +100,12 @@ class FetchResult:
     """Oddity of a page that is used nevertheless, such as a missing end."""
     refresh: str | None = None
     """Target of a ``Refresh`` with a delay: an address that the page leads to."""
+    unfollowed: dict[str, str] = field(default_factory=dict)
+    """Target of a ``Refresh`` that cannot be asked for, as it may be shown -> reason."""
     cookies: tuple[str, ...] = field(default=(), repr=False)
-    """Cookies that the response set, as lines of a Netscape cookie file."""
+    """Cookies that the response set or deleted, as lines of a Netscape cookie file."""
+    requests: int = 1
+    """Requests that led to it, retries not counted."""
 
     @property
     def digest(self) -> str:
@@ -291,7 +298,12 @@ class HttpFetcher:
         if status in _REDIRECTS and headers.get("location"):
             fetched.location = normalise_url(headers["location"], url)
             if fetched.location is None:
-                fetched.reason = "a redirect that leads nowhere"
+                shown, why = explain_unfollowed(headers["location"], url)
+                fetched.reason = (
+                    f"redirects to {shown}, which is not followed: {why}"
+                    if shown
+                    else "a redirect that leads nowhere"
+                )
         elif not _is_page_status(status):
             fetched.reason = f"HTTP {status}"
             fetched.transient = status in (408, 425, 429) or 500 <= status < 600
@@ -322,7 +334,13 @@ class HttpFetcher:
         notes = [decoded.note] if decoded.note and not raw.has_more else []
         if raw.is_cut:
             notes.append("the connection ended before it did")
-        if page.status not in _PAGE_STATUSES:
+        has_start, missing = describe_part(page.status, headers)
+        if not has_start:
+            page.reason = f"HTTP {page.status}: {missing}"
+            return
+        if missing:
+            notes.append(missing)
+        if page.status not in _USUAL_STATUSES:
             notes.append(f"sent as HTTP {page.status}")
         if not text_limit:
             verdict = judge_media_type(headers.get("content-type", ""), body)
@@ -349,7 +367,7 @@ def _is_page_status(status: int) -> bool:
     A redirect without a target is its body. Above 599 no status has a meaning.
     """
     return (
-        status in _PAGE_STATUSES
+        has_page_status(status)
         or status in _REDIRECTS
         or (status >= 600 and status != _REFUSING_STATUS)
     )
@@ -359,6 +377,9 @@ def _note_refresh(page: FetchResult, url: str, header: str) -> None:
     """Enter the target of a ``Refresh`` header: a redirect where it comes without delay."""
     refresh = parse_refresh(header)
     target = normalise_url(refresh[1], url) if refresh is not None and refresh[1] else None
+    if refresh is not None and refresh[1] and target is None:
+        shown, reason = explain_unfollowed(refresh[1], url)
+        page.unfollowed |= {shown: reason} if shown else {}
     if refresh is None or target is None or target == url:
         return
     if refresh[0] <= _INSTANT_SECONDS:

@@ -11,7 +11,15 @@ from components.collect.optouts.optout_policy import OptoutConfig, OptoutSignal
 from components.collect.optouts.page_signals import parse_page_signals
 from components.collect.warc.page_shards import WebPage
 from components.collect.web.charset import decode_page, decode_with_codec
+from components.collect.web.cookie_walls import asks_for_cookies
 from components.collect.web.media_types import HTML, XHTML, judge_media_type
+from components.collect.web.named_links import (
+    NOFOLLOW,
+    decode_utf8_header,
+    explain_unfollowed,
+    read_header_links,
+    read_links,
+)
 from components.collect.web.page_fingerprint import PageFingerprint, fingerprint_page
 from components.collect.web.refresh import parse_refresh
 from components.collect.web.robots_directives import (
@@ -19,20 +27,12 @@ from components.collect.web.robots_directives import (
     forbids_following,
     forbids_indexing,
 )
-from components.collect.web.unfollowed_links import (
-    FOREIGN_FRAME,
-    NOFOLLOW,
-    explain_unfollowed,
-)
-from components.collect.web.urls import host_of, normalise_url, resolve_link
+from components.collect.web.urls import normalise_url, resolve_link
 
 _CANONICAL = re.compile(
     r"<([^<>]{1,2000})>\s*;[^<]{0,200}\brel\s*=\s*\"?canonical\b", re.IGNORECASE
 )
-_LINK_SOURCES = {"a": "href", "area": "href", "frame": "src", "iframe": "src", "link": "href"}
-_XLINK = ("xlink:href", "{http://www.w3.org/1999/xlink}href")
-_SERIES = frozenset({"next", "prev", "previous"})
-"""Relations of a ``link`` element that lead to a page a reader could go to."""
+_META_NAMES = ("name", "property", "http-equiv")
 _MAX_REDIRECT_SECONDS = 10
 _MAX_REDIRECT_CHARS = 200
 """A page that says no more than this before it goes on, "you are being redirected", is no page."""
@@ -53,6 +53,8 @@ class PageFacts:
     refresh: str = ""
     """URL that the page sends its readers on to; empty for a page that is there to be read."""
     signals: list[OptoutSignal] = field(default_factory=list)
+    asks_for_cookies: bool = False
+    """True for a page that says little more than that it wants cookies."""
 
 
 def read_page_facts(
@@ -74,16 +76,30 @@ def read_page_facts(
     root = None if plain else _parse_tree(decoded.text, kind)
     directives = directives_for(headers.get("x-robots-tag", ""), {agent.lower()})
     signals = parse_page_signals(root, headers, url, optouts)
+    header_links = read_header_links(decode_utf8_header(headers.get("link", "")), url)
     if root is None:
+        is_nofollow = forbids_following(directives)
         fingerprint = fingerprint_page(decoded.text if plain else "", url)
-        return PageFacts([], "", forbids_indexing(directives), fingerprint, signals=signals)
+        return PageFacts(
+            links=[] if is_nofollow else header_links,
+            unfollowed=dict.fromkeys(header_links, NOFOLLOW) if is_nofollow else {},
+            noindex=forbids_indexing(directives),
+            fingerprint=fingerprint,
+            signals=signals,
+            asks_for_cookies=plain and asks_for_cookies(decoded.text, decoded.text, [], url),
+        )
     for meta in root.iter("meta"):
-        if (meta.get("name") or "").strip().lower() in ("robots", agent.lower()):
+        # The name belongs into ``name``; an owner who wrote it elsewhere meant the same.
+        names = {(meta.get(key) or "").strip().lower() for key in _META_NAMES}
+        if names & {"robots", "x-robots-tag", agent.lower()}:
             directives |= directives_for(meta.get("content") or "", {agent.lower()})
     base = _base_url(root, url)
     visible = " ".join(" ".join(_visible_texts(root)).split())
-    links, unfollowed = _links(root, base, url, decoded.codec)
-    seconds, refresh = _meta_refresh(root, base, url, decoded.codec)
+    links, unfollowed = read_links(root, base, url, decoded.codec)
+    links += [link for link in header_links if link not in links]
+    seconds, refresh, refused = _meta_refresh(root, base, url, decoded.codec)
+    unfollowed |= refused
+    is_wall = asks_for_cookies(decoded.text, visible, links, url)
     is_nofollow = forbids_following(directives)
     if is_nofollow or seconds > _MAX_REDIRECT_SECONDS or len(visible) > _MAX_REDIRECT_CHARS:
         links, refresh = [*links, *({refresh} - {"", *links})], ""
@@ -97,6 +113,7 @@ def read_page_facts(
         unfollowed,
         refresh,
         signals,
+        is_wall,
     )
 
 
@@ -127,36 +144,13 @@ def _base_url(root: Element, url: str) -> str:
     return (normalise_url(first, url) if first is not None else None) or url
 
 
-def _links(root: Element, base: str, url: str, codec: str) -> tuple[list[str], dict[str, str]]:
-    """Addresses that a reader of the page can go to, and those of the frames it consists of.
+def _meta_refresh(
+    root: Element, base: str, url: str, codec: str
+) -> tuple[float, str, dict[str, str]]:
+    """(seconds, URL) of the page's refresh; an empty URL for none, and for the page itself.
 
-    Beside them address -> reason of those that are not followed.
+    Beside them address -> reason of one that cannot be followed.
     """
-    links: dict[str, None] = {}
-    unfollowed: dict[str, str] = {}
-    for element in root.iter(*_LINK_SOURCES):
-        relations = (element.get("rel") or "").lower()
-        if element.tag == "link" and not _SERIES.intersection(relations.split()):
-            continue
-        names = (_LINK_SOURCES[element.tag], *_XLINK)
-        href = next((value for name in names if (value := element.get(name))), None)
-        target = resolve_link(href, base, codec) if href else None
-        if target is None:
-            shown, reason = explain_unfollowed(href or "", base)
-            unfollowed |= {shown: reason} if shown else {}
-        elif "nofollow" in relations:
-            unfollowed[target] = NOFOLLOW
-        elif element.tag == "iframe" and host_of(target) != host_of(url):
-            unfollowed[target] = FOREIGN_FRAME
-        else:
-            links.setdefault(target)
-    return list(links), {
-        address: why for address, why in unfollowed.items() if address not in links
-    }
-
-
-def _meta_refresh(root: Element, base: str, url: str, codec: str) -> tuple[float, str]:
-    """(seconds, URL) of the page's refresh; an empty URL for none, and for the page itself."""
     for meta in root.iter("meta"):
         if (meta.get("http-equiv") or "").strip().lower() != "refresh":
             continue
@@ -165,8 +159,11 @@ def _meta_refresh(root: Element, base: str, url: str, codec: str) -> tuple[float
         if refresh is None or any(parent.tag == "noscript" for parent in meta.iterancestors()):
             continue
         target = resolve_link(refresh[1], base, codec) if refresh[1] else None
-        return refresh[0], target if target is not None and target != url else ""
-    return 0.0, ""
+        if target is None:
+            shown, reason = explain_unfollowed(refresh[1], base)
+            return refresh[0], "", {shown: reason} if shown else {}
+        return refresh[0], target if target != url else "", {}
+    return 0.0, "", {}
 
 
 def _canonical(root: Element, base: str, header: str, url: str) -> str:
@@ -176,18 +173,10 @@ def _canonical(root: Element, base: str, header: str, url: str) -> str:
         for element in root.iter("link")
         if "canonical" in (element.get("rel") or "").lower().split()
     ]
-    match = _CANONICAL.search(_decode_utf8_header(header))
+    match = _CANONICAL.search(decode_utf8_header(header))
     candidates += [match[1]] if match else []
     target = resolve_link(candidates[0], base) if candidates and candidates[0] else None
     return target if target is not None and target != url else ""
-
-
-def _decode_utf8_header(header: str) -> str:
-    """Header whose bytes are UTF-8 and were read as Latin-1, as HTTP has it; others as they are."""
-    try:
-        return header.encode("latin-1").decode()
-    except UnicodeError:
-        return header
 
 
 def _visible_texts(root: Element) -> list[str]:

@@ -10,6 +10,12 @@ from ada_url import join_url, normalize_url
 
 MAX_URL_CHARS = 2000
 _SCHEMES = ("http://", "https://")
+_HOST_PORT = re.compile(r"\A[^:\[\]]*:[^:]*\Z|\]:")
+"""A host with a port; an IPv6 address has more than one colon."""
+_NO_HOST = re.compile(r"[/?#@*\\\s]|\.\.")
+_AUTHORITY = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?(\[[^\]]*\]|[^/?#:]*)(?::\d*)?(?:[/?#]|\Z)"
+)
 _NON_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
@@ -113,3 +119,31 @@ def origin_of(url: str) -> str:
 def host_of(url: str) -> str:
     """Host name of a normalised URL."""
     return urlsplit(url).hostname or ""
+
+
+def read_host(name: str) -> str:
+    """Host as addresses have it, of a name as a user writes it; empty for anything but a host.
+
+    Names are put into IDNA, lower case and without a dot at the end; IPv6 may go without brackets.
+    """
+    name = name.strip()
+    if _HOST_PORT.search(name) or _NO_HOST.search(name) or name.startswith("."):
+        return ""
+    bare = name.removeprefix("[").removesuffix("]")
+    url = normalise_url(f"http://[{bare}]/" if ":" in bare else f"http://{bare}/")
+    return host_of(url) if url is not None else ""
+
+
+def explain_bad_host(name: str) -> str:
+    """Explain why a user's text is no host; empty where it is one. Shows no password."""
+    if read_host(name):
+        return ""
+    shown = f"***@{name.rpartition('@')[2]}" if "@" in name else name
+    address = name if "://" in name else f"http://{name}"
+    parts = _AUTHORITY.match(address.strip())
+    host = read_host(parts[1]) if parts else ""
+    if host and "*" not in name:
+        return f"{shown!r}: a host alone is needed, without scheme, port and path: {host}"
+    if "*" in name or name.strip().startswith("."):
+        return f"{shown!r}: there are no patterns here; name each host, as in www.acme.example"
+    return f"{shown!r} is not the name of a host, as in www.acme.example"

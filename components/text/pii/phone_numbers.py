@@ -17,8 +17,10 @@ from components.text.pii.pii_tables import CALLING_CODES
 from components.text.spans import Span, make_span
 
 _EXTENSION = r"(?: ?(?:x|ext\.?|extension|#) ?\d{1,6})?"
-_END = r"(?![\w+]|[-\u2011]\d|[.,/:]\d|%)"
-_START = r"(?<![\w+=$€£#@/-])(?<!\d[.,:])"
+_UNSPACED = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+"""Letters of Thai, Japanese, Chinese and Korean, which touch a number without a blank."""
+_END = rf"(?![^\W{_UNSPACED}]|\+|[-\u2011]\d|[.,/:]\d|%)"
+_START = rf"(?<![^\W{_UNSPACED}])(?<![+=$€£#@/-])(?<!\d[.,:])"
 _GAP = "[ .\u00a0\u2010-\u2013/-]"
 
 _PLUS = re.compile(
@@ -39,6 +41,11 @@ _BRACKETS = re.compile(
 _GROUPS = re.compile(
     rf"{_START}(?<!\d\))(?<!\d\) )\d{{1,5}}(?:{_GAP}\d{{2,8}}){{1,5}}(?:-\d)?{_EXTENSION}{_END}"
 )
+_AREA_SLASH = re.compile(
+    rf"{_START}(?:0\d{{1,5}}(?: \d{{1,2}}){{0,2}}|\(0\d{{1,5}}\)) ?/ ?\d{{2,9}}"
+    rf"(?:{_GAP}\d{{2,8}}){{0,4}}(?:-\d{{1,4}})?{_EXTENSION}{_END}"
+)
+"""An area code and a slash with blanks, as in German letterheads: ``0221 / 48 15-939``."""
 _DIGITS = re.compile(rf"{_START}\d{{7,12}}{_EXTENSION}{_END}")
 
 _WORDS = (
@@ -48,6 +55,16 @@ _WORDS = (
     "mobile?|móvil|mob|cell|cellphone|cellular|handy|hotline|helpline|landline|whatsapp|voicemail|"
     "pager|dial|ph|sms|tlf|gsm|numéro|número|rufnummer|anrufen|appelez|llame"
 )
+_UNSPACED_WORDS = (
+    "電話|电话|電話番号|手机|手機|携帯|致电|座机|热线|傳真|传真|ファックス|"
+    "전화|휴대폰|휴대전화|핸드폰|연락처|팩스|โทร|มือถือ|แฟกซ์"
+)
+_OTHER_WORDS = (
+    "هاتف|الهاتف|تلفون|تليفون|جوال|الجوال|موبايل|فاكس|תלפון|טלפון|נייד|פקס|טל'?|תל'?|"
+    "फ\u093c?ोन|\u095eोन|मोबाइल|दूरभाष|тел|телефон|моб|факс|τηλ|τηλέφωνο|κινητό|φαξ|تلفن|همراه|فون|"
+    "điện thoại"
+)
+"""Telephone, mobile and fax in scripts where such words have no Latin form."""
 _LINES = (
     r"(?:support|help|service|phone|office|direct|toll[ -]?free|customer) ?(?:line|desk|number)"
 )
@@ -66,9 +83,17 @@ _BEFORE = re.compile(
     rf"|\b{_VERBS}[ :,(]{{0,3}}"
     r"|\b(?:call|ring|reach|text|contact|phone) (?:[\w.'-]+ ){1,4}(?:at|on|under) "
     rf"|(?:^|\n)[^\w\n]{{0,8}}(?:{_WORDS})[^\w\n]{{0,8}}\n{{1,2}}[^\w\n]{{0,4}}"
+    rf"|(?:{_UNSPACED_WORDS})[^\d\n]{{0,12}}|(?<!\w)(?:{_OTHER_WORDS})(?!\w){_SAME_SENTENCE}{{0,20}}"
     r"|(?:^|[\s(|,;])(?-i:[TMFP])[:.] ?)\Z",
     re.IGNORECASE,
 )
+_PRODUCT = re.compile(
+    r"\b(?:models?|modell|modelo|modèle|parts?|series|serial|firmware|item|sku|article|artikel|"
+    r"catalogue?|nokia|samsung|motorola|siemens|ericsson|huawei|panasonic|gigaset|alcatel|cisco|"
+    r"yealink|snom|avaya|grandstream|polycom)(?: (?:no\.?|nr\.?|number|code|call))?[ :#.]{1,3}\Z",
+    re.IGNORECASE,
+)
+"""Words right before a number that make it one of a product: ``Nokia 3310-2471-100 phone``."""
 _AFTER = re.compile(
     r"(?: is (?:my|your|his|her|their|our|the) (?:\w+ ){0,2}?|[ ,]{0,2}[-–(\[]? ?)"
     r"(?:number to (?:call|dial)|office|fax|mobile|cell|cellphone|home|work|phone|tel|landline|"
@@ -89,6 +114,7 @@ _NATIONAL = re.compile(
     r"|0\d(?: \d{2}){4}"
 )
 """Groups of British, Swiss and French numbers, with a trunk prefix: any label will do."""
+_JOINED = re.compile(r"\d+(?:[-\u2011]\d+)*")
 _LOOK_BACK, _LOOK_AHEAD = 90, 48
 """Characters around a number in which a word may say that it is one."""
 _DATE = re.compile(
@@ -129,7 +155,7 @@ def find_phones(text: str, windows: Windows) -> Iterator[Span]:
         grouped = len(digits) >= 9 and not match[2].isdigit()
         if len(digits) in _DIGIT_COUNT and (grouped or _is_beside_phone_word(text, match)):
             yield _phone_span(match)
-    for pattern in (_GROUPS, _DIGITS):
+    for pattern in (_AREA_SLASH, _GROUPS, _DIGITS):
         for match in find_in_windows(pattern, text, windows):
             if _is_plausible_number(match[0]) and _is_beside_phone_word(text, match):
                 yield _phone_span(match)
@@ -158,6 +184,8 @@ def _is_plausible_number(number: str) -> bool:
 
 def _is_beside_phone_word(text: str, match: re.Match[str]) -> bool:
     before = text[max(0, match.start() - _LOOK_BACK) : match.start()]
+    if _PRODUCT.search(before) and _JOINED.fullmatch(match[0]):
+        return False
     if match[0][0] == "0" and _LETTER.search(before):
         return True
     if _NATIONAL.fullmatch(match[0]) and _LABEL.search(before):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components.collect.crawl.crawler import BUDGET_SPENT
+from components.collect.crawl.crawl_budget import BUDGET_SPENT
 from tests.collect.crawling import NOW, Crawl, asked, config, ledger, stored, words
 
 LATER = "2026-11-08T00:00:00Z"
@@ -59,6 +59,34 @@ def test_a_budget_that_is_used_up_is_told_in_one_line(
     crawl(config(site, as_of=LATER, previous=FIRST, max_pages=5), SECOND)
     told = "scrape.max_pages (5) was used up with 8 known addresses not asked for"
     assert caplog.messages == [told]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "told"),
+    [
+        (
+            {"max_depth": 3},
+            "scrape.max_depth (3) left 1 known addresses not asked for, {}/list4 among them",
+        ),
+        (
+            {"max_pages_per_host": 3},
+            "scrape.max_pages_per_host (3) was used up with 1 known addresses not asked for",
+        ),
+        ({"max_pages": 3}, "scrape.max_pages (3) was used up with 1 known addresses not asked for"),
+        ({}, ""),
+    ],
+)
+def test_every_bound_that_leaves_pages_out_is_told(
+    web: Any, crawl: Crawl, caplog: pytest.LogCaptureFixture, bounds: dict[str, int], told: str
+) -> None:
+    for number in range(8):
+        body = words("abcdefgh"[number] * 9).encode()
+        html = {"Content-Type": "text/html"}
+        following = {"Link": f'</list{number + 1}>; rel="next"'} if number < 7 else {}
+        web.pages[f"/list{number}"] = (200, {**html, **following}, body)
+    crawl(config(web, seeds=[f"{web.url}/list0"], **bounds), FIRST)
+    assert caplog.messages == [told.format(web.url)] * bool(told)
+    assert len(asked(web)) == next(iter(bounds.values()), 7) + ("max_depth" in bounds or not bounds)
 
 
 def test_known_pages_without_a_request_are_kept_as_they_were(

@@ -6,6 +6,8 @@ search by five facets of 60 products (3,125 addresses) after 1,040.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from components.collect.crawl.crawl_traps import TRAP_REASON
 from components.collect.scrape import scrape
 from components.core.store.workdir import Workdir
 from tests.collect import endless_sites as sites
-from tests.collect.crawling import asked, config, ledger, unasked
+from tests.collect.crawling import asked, config, ledger, unasked, words
 
 ARTICLES = 40
 ENDLESS = {
@@ -139,3 +141,37 @@ def test_editions_with_equal_first_pages_are_all_read(work: Workdir, web: Any) -
     sites.serve(web, page)
     pages = scrape(config(web), work)
     assert {f"v{n}/chapter" for n in range(60)} <= set(ledger(work, pages))
+
+
+@pytest.mark.parametrize(
+    ("session", "pages"), [(";jsessionid={}", 6), (";jsessionid={}", 2), ("?PHPSESSID={}", 6)]
+)
+def test_a_session_in_addresses_until_the_cookie_comes_is_stored_once(
+    work: Workdir, web: Any, session: str, pages: int
+) -> None:
+    """As Tomcat and PHP do it; what is kept is the address without it."""
+    names = [f"/{letter}.do" for letter in "abcdef"[:pages]]
+    visits = iter(range(10**6))
+
+    def page(name: str) -> Callable[[BaseHTTPRequestHandler], None]:
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            is_known = "SESSION=" in handler.headers.get("Cookie", "")
+            mark = "" if is_known else session.format(f"{next(visits):032X}")
+            links = "".join(f'<a href="{target}{mark}">x</a>' for target in ["/", *names])
+            body = (links + words(name * 9)).encode()
+            handler.send_response(200)
+            if not is_known:
+                handler.send_header("Set-Cookie", "SESSION=1; Path=/")
+            handler.send_header("Content-Type", "text/html")
+            handler.send_header("Content-Length", str(len(body)))
+            handler.end_headers()
+            handler.wfile.write(body)
+
+        return answer
+
+    sessions = [session.format(f"{number:032X}") for number in range(3)]
+    for name in ["/", *names]:
+        web.pages |= dict.fromkeys([name, *(f"{name}{mark}" for mark in sessions)], page(name))
+    rows = ledger(work, scrape(config(web), work))
+    stored = {path for path, row in rows.items() if not row["reason"]}
+    assert stored == {"", *(name[1:] for name in names)}

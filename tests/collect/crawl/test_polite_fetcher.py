@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from components.collect.crawl import host_rate_limiter, sitemaps
+from components.collect.crawl import host_rate_limiter
 from components.collect.crawl.host_rate_limiter import HostRateLimiter
 from components.collect.scrape import scrape
+from components.collect.sitemaps import sitemap_file
 from components.collect.web.http_fetcher import FetchLimits, FetchResult, HttpFetcher
 from components.collect.web.robots_directives import directives_for, join_robots_headers
 from components.core.store.workdir import Workdir
@@ -169,7 +170,10 @@ def test_sitemap_index_with_gzipped_lists(work: Workdir, web: Any) -> None:
         "/three": words("three"),
     }
     pages = scrape(config(web), work)
-    assert set(ledger(work, pages)) == {"", "one", "two?a=1&b=2", "three"}
+    rows = ledger(work, pages)
+    unread = {"maps/bomb.xml.gz", "maps/broken.xml.gz"}
+    assert set(rows) == {"", "one", "two?a=1&b=2", "three"} | unread
+    assert all("a sitemap that is not read" in rows[path]["reason"] for path in unread)
     assert pages.stats["pages"] == 4
 
 
@@ -254,7 +258,7 @@ def test_retry_after_may_be_a_date(web: Any, value: str, least: float, most: flo
 def test_a_sitemap_that_is_a_bomb_counts_as_far_as_it_is_read(
     work: Workdir, web: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sitemaps, "MAX_SITEMAP_BYTES", 5000)
+    monkeypatch.setattr(sitemap_file, "MAX_SITEMAP_BYTES", 5000)
     first = f"<urlset><url><loc>{web.url}/listed</loc></url>".encode()
     bomb = first + b" " * 1_000_000 + f"<url><loc>{web.url}/behind</loc></url>".encode()
     web.pages |= {

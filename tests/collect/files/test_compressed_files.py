@@ -8,9 +8,11 @@ import io
 import json
 import lzma
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -200,3 +202,52 @@ def test_an_archive_in_a_folder_of_others(tmp_path: Path) -> None:
     reading = read_folder(folder)
     assert set(reading.texts) == {"file:///in/a.md", "file:///in/b.zip/a.txt"}
     assert reading.reasons == {"file:///in/empty.zip": "an empty page"}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_members_of_one_name_have_addresses_of_their_own(tmp_path: Path, kind: str) -> None:
+    packed = gzip.compress(b'{"text": "row"}\n', mtime=0)
+    members = [
+        ("a.md", b"# first"), ("a.md", b"# second"), ("./a.md", b"# third"), ("b/c.md", b"c"),
+        ("../b/c.md", b"other c"), ("b\\c.md", b"another c"), ("a (2).md", b"named so"),
+        ("x.jsonl.gz", packed), ("x.jsonl.gz", packed), (".h", b""), (".h", b""),
+    ]  # fmt: skip
+    archive = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name, content in members:
+                file.writestr(name, content)
+    else:
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for name, content in members:
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    reading = read_bytes(tmp_path, f"x.{kind}", archive.getvalue())
+    place = f"file:///in/x.{kind}/"
+    assert [(page.url.removeprefix(place), page.body) for page in reading.pages] == [
+        ("a.md", b"# first"),
+        ("a%20%282%29.md", b"# second"),
+        ("a%20%283%29.md", b"# third"),
+        ("b/c.md", b"c"),
+        ("b/c%20%282%29.md", b"other c"),
+        ("b/c%20%283%29.md", b"another c"),
+        ("a%20%282%29%20%282%29.md", b"named so"),
+        ("x.jsonl.gz#1", b"row"),
+        ("x%20%282%29.jsonl.gz#1", b"row"),
+    ]
+    assert {page.content_type for page in reading.pages[:7]} == {"text/markdown"}
+    assert set(reading.reasons) == {f"{place}.h", f"{place}.h%20%282%29"}
+
+
+@pytest.mark.parametrize("suffix", ["tgz", "taz", "tbz", "tb2", "tbz2", "tz2", "txz", "TBZ"])
+def test_short_suffixes_of_packed_archives(tmp_path: Path, suffix: str) -> None:
+    archive = io.BytesIO()
+    mode: Any = {"g": "w:gz", "a": "w:gz", "x": "w:xz"}.get(suffix[1].lower(), "w:bz2")
+    with tarfile.open(fileobj=archive, mode=mode) as tar:
+        entry = tarfile.TarInfo("a.md")
+        entry.size = 5
+        tar.addfile(entry, io.BytesIO(b"words"))
+    reading = read_bytes(tmp_path, f"x.{suffix}", archive.getvalue())
+    assert reading.texts == {f"file:///in/x.{suffix}/a.md": "words"}

@@ -11,7 +11,7 @@ from components.collect.crawl.resolve_sources import resolve_crawl
 from components.collect.files.find_files import GlobError, digest_files, find_files
 from components.collect.scrape_config import ScrapeConfig
 from tests.collect.crawling import NOW
-from tests.collect.files.reading import read_folder
+from tests.collect.files.reading import read_bytes, read_folder, zip_bytes
 
 
 def names(folder: Path, *patterns: str) -> list[str]:
@@ -72,6 +72,27 @@ def test_hidden_and_system_files_are_set_aside_with_a_line(notes: Path) -> None:
     assert names(notes, ".draft.md") == ["notes/.draft.md"]
     assert names(notes, ".*.md") == ["notes/._a.md", "notes/.draft.md"]
     assert names(notes, ".git/*.md") == [".git/x.md"]
+
+
+def test_lock_files_of_open_documents_are_no_documents(notes: Path) -> None:
+    left = (
+        "~$report.docx", "~$sheet.txt", ".~lock.a.odt#", "Desktop.ini", "THUMBS.DB", "Icon\r",
+        "$RECYCLE.BIN/x.md", "System Volume Information/x.md", "@eaDir/x.md",
+    )  # fmt: skip
+    for name in (*left, "~draft.md", "money$.md"):
+        (notes / name).parent.mkdir(exist_ok=True)
+        (notes / name).write_text("x")
+    reading = read_folder(notes)
+    assert {"file:///notes/~draft.md", "file:///notes/money%24.md"} < set(reading.texts)
+    assert len(reading.texts) == 6
+    assert len(reading.reasons) == len(left)
+    assert set(reading.reasons.values()) == {"a hidden file", "a hidden folder"}
+    assert not reading.failed
+    assert names(notes, "~$*.txt") == ["notes/~%24sheet.txt"]
+    archive = zip_bytes({"a.md": "a", "deep/~$a.docx": "lock", "~$b.md": "lock"})
+    packed = read_bytes(notes.parent, "x.zip", archive)
+    assert list(packed.texts) == ["file:///in/x.zip/a.md"]
+    assert not packed.failed
 
 
 def test_links_are_followed_once(notes: Path) -> None:

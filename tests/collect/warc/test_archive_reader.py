@@ -320,3 +320,18 @@ def test_what_we_wrote_is_read_by_the_reader_for_others(
     bodies = {page.url: page.body for page in read if isinstance(page, WebPage)}
     assert bodies == {url: page.body for url, page in stored(work, pages).items()}
     assert [page for page in read if isinstance(page, SkippedRecord)] == []
+
+
+def test_pages_of_any_success_are_read(tmp_path: Path) -> None:
+    part = "Content-Type: text/html", "Content-Range: bytes 500-999/2000"
+    records = [
+        record(f"http://a.example/{status[:3]}", words(status).encode(), status=status)
+        for status in ("201 Created", "202 Accepted", "206 Partial Content", "204 No Content")
+    ]
+    late = record("http://a.example/late", words("late").encode(), *part, status="206 Part")
+    (tmp_path / "a.warc.gz").write_bytes(packed(*records, late))
+    read = list(read_archive_pages(tmp_path / "a.warc.gz", MB, RevisitResolver(tmp_path)))
+    pages = [page.url for page in read if isinstance(page, WebPage)]
+    assert pages == [f"http://a.example/{status}" for status in (201, 202, 206)]
+    reasons = [skipped.reason for skipped in read if isinstance(skipped, SkippedRecord)]
+    assert reasons == ["HTTP 206: bytes 500 to 999 of 2000 came"]

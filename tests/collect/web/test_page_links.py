@@ -43,6 +43,23 @@ def facts(body: str | bytes, headers: dict[str, str] | None = None) -> PageFacts
         ),
         ("<noscript><a href='/plain'>x</a></noscript>", ["/plain"]),
         (
+            '<link rel="alternate" hreflang="de" href="/de"><LINK REL=ALTERNATE HREFLANG=x-default '
+            'HREF="/en"><link rel="alternate stylesheet" href="/b.css">',
+            ["/de", "/en"],
+        ),
+        (
+            '<object data="/o" type="text/html"></object><object data="/part"></object>'
+            '<embed src="/e" type="text/html; charset=utf-8"><object data="/film.mp4" '
+            'type="video/mp4"></object><embed src="http://ads.example/x">',
+            ["/o", "/part", "/e"],
+        ),
+        (
+            '<iframe src="/hidden" srcdoc="&lt;p&gt;&lt;a href=/inner&gt;x&lt;/a&gt;&lt;a '
+            'href=&quot;rel?a=1&amp;amp;b=2&quot;&gt;y&lt;/a&gt;"></iframe><a href="/last">z</a>',
+            ["/inner", "/l/rel?a=1&b=2", "/last"],
+        ),
+        ('<iframe srcdoc=""  src="/shown"></iframe><iframe srcdoc="<<<"></iframe>', ["/shown"]),
+        (
             '<a href="/wiki/Node.js">x</a><a href="/report.doc">y</a>',
             ["/wiki/Node.js", "/report.doc"],
         ),
@@ -50,6 +67,97 @@ def facts(body: str | bytes, headers: dict[str, str] | None = None) -> PageFacts
 )
 def test_links(body: str, expected: list[str]) -> None:
     assert facts(body + LONG).links == [f"http://a.example{path}" for path in expected]
+
+
+def test_frames_that_are_not_followed_have_a_reason() -> None:
+    read = facts(
+        '<object data="/film.mp4" type="video/mp4"></object><embed src="http://ads.example/x">'
+        '<iframe srcdoc="<a rel=nofollow href=/no>n</a><a href=mailto:me@a.example>m</a>"></iframe>'
+        + LONG
+    )
+    assert read.links == []
+    assert read.unfollowed == {
+        "http://a.example/film.mp4": "no page: video/mp4",
+        "http://ads.example/x": "a frame of another host",
+        "http://a.example/no": "a nofollow link",
+        "mailto:": "no page: a mailto: link",
+    }
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("</list?p=2>; rel=next", ["/list?p=2"]),
+        ('<?p=2>; rel="next", <?p=0>; rel="prev"', ["/l/page?p=2", "/l/page?p=0"]),
+        ('</2>; title="a, b; rel=none"; rel="last next"', ["/2"]),
+        ("</2>;REL=Next", ["/2"]),
+        ('</de>; rel="alternate"; hreflang="de", </f.xml>; rel=alternate', ["/de"]),
+        ("</x.css>; rel=preload; as=style, </3>; rel=next", ["/3"]),
+        ('</a>; rel="canonical"', []),
+        ("</café>; rel=next", ["/caf%C3%A9"]),
+        ("mailto:x; rel=next, <mailto:me@a.example>; rel=next", []),
+        ("<" * 5000, []),
+        ("</a>" + '; a="' * 3000, []),
+    ],
+)
+def test_links_of_a_header(header: str, expected: list[str]) -> None:
+    urls = [f"http://a.example{path}" for path in expected]
+    assert facts(LONG, {"link": header}).links == urls
+    assert facts("Plain text.", {"link": header, "content-type": "text/plain"}).links == urls
+    closed = facts(LONG, {"link": header, "x-robots-tag": "nofollow"})
+    assert (closed.links, list(closed.unfollowed)) == ([], urls)
+
+
+NO_INDEX = [
+    "noindex nofollow",
+    "noindex; nofollow",
+    "NOINDEX\tNOFOLLOW",
+    "noindex,nofollow",
+    "noindex ; nofollow ;",
+    '"noindex" "nofollow"',
+    "\u201cnoindex, nofollow\u201d",
+    "max-snippet:-1 noindex nofollow",
+    "max-image-preview: none, noindex nofollow",
+    "none",
+    "index none",
+    "unavailable_after: 25 Jun 2010 15:00:00 PST, noindex nofollow",
+]
+
+
+@pytest.mark.parametrize("directives", NO_INDEX)
+@pytest.mark.parametrize("place", ["name", "property", "http-equiv", "header"])
+def test_a_plain_no_is_heard_however_it_is_written(directives: str, place: str) -> None:
+    key = "X-Robots-Tag" if place == "http-equiv" else "robots"
+    quote = "'" if '"' in directives else '"'
+    meta = f"<meta {place}={key} content={quote}{directives}{quote}>"
+    if place == "header":
+        read = facts(f'<a href="/x">x</a>{LONG}', {"x-robots-tag": directives})
+    else:
+        read = facts(f'<html><head>{meta}</head><a href="/x">x</a>{LONG}</html>')
+    assert read.noindex
+    assert read.links == []
+    assert read.unfollowed == {"http://a.example/x": "a nofollow link"}
+
+
+@pytest.mark.parametrize(
+    "directives",
+    [
+        "max-image-preview:none",
+        "max-image-preview: none; max-snippet: -1",
+        "max-video-preview = none index",
+        "otherbot: noindex nofollow",
+        "otherbot: index, noindex nofollow",
+        "otherbot:noindex;nofollow",
+        "unavailable_after: none",
+        "index follow",
+        "noindexing nofollower",
+        "",
+    ],
+)
+def test_what_is_no_plain_no_forbids_nothing(directives: str) -> None:
+    read = facts(f'<a href="/x">x</a>{LONG}', {"x-robots-tag": directives})
+    assert not read.noindex
+    assert read.links == ["http://a.example/x"]
 
 
 @pytest.mark.parametrize(

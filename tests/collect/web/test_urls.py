@@ -6,9 +6,11 @@ import pytest
 
 from components.collect.web.urls import (
     MAX_URL_CHARS,
+    explain_bad_host,
     explain_bad_url,
     host_of,
     normalise_url,
+    read_host,
     resolve_link,
 )
 
@@ -129,3 +131,50 @@ def test_hosts_of_international_names() -> None:
     url = normalise_url("https://日本語.example:8443/x")
     assert url is not None
     assert host_of(url) == "xn--wgv71a119e.example"
+
+
+@pytest.mark.parametrize(
+    ("written", "host"),
+    [
+        ("www.acme.example", "www.acme.example"),
+        ("WWW.Acme.example.", "www.acme.example"),
+        (" acme.example ", "acme.example"),
+        ("müller.example", "xn--mller-kva.example"),
+        ("faß.example", "xn--fa-hia.example"),
+        ("例え.テスト", "xn--r8jz45g.xn--zckzah"),
+        ("xn--mller-kva.example", "xn--mller-kva.example"),
+        ("a_b.example", "a_b.example"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "::1"),
+        ("[2001:DB8::1]", "2001:db8::1"),
+    ],
+)
+def test_hosts_are_read_as_addresses_spell_them(written: str, host: str) -> None:
+    assert read_host(written) == host
+    assert explain_bad_host(written) == ""
+    assert host_of(normalise_url(f"http://[{host}]/" if ":" in host else f"http://{host}/") or "")
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("localhost:22007", "without scheme, port and path: localhost"),
+        ("http://localhost/", "without scheme, port and path: localhost"),
+        ("//acme.example", "is not the name of a host"),
+        ("acme.example/docs", "without scheme, port and path: acme.example"),
+        ("https://MÜLLER.example:8080/x", "path: xn--mller-kva.example"),
+        ("[::1]:80", "path: ::1"),
+        ("*.localhost", "there are no patterns here"),
+        ("https://*.acme.example/", "there are no patterns here"),
+        (".acme.example", "there are no patterns here"),
+        ("acme..example", "is not the name of a host"),
+        ("acme example", "is not the name of a host"),
+        ("", "is not the name of a host"),
+        ("me:secret@acme.example", "path: acme.example"),
+        ("http://me:secret@acme.example/x", "path: acme.example"),
+    ],
+)
+def test_what_is_no_host_is_refused_with_the_way_on(written: str, says: str) -> None:
+    assert read_host(written) == ""
+    assert says in explain_bad_host(written)
+    assert "secret" not in explain_bad_host(written)

@@ -10,6 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from components.collect.files.converters.epub_chapters import EPUB_TYPE, rewrite_epub
+from components.collect.files.converters.notebook_cells import NOTEBOOK_TYPE, upgrade_notebook
+
 CONVERTER_PACKAGES = {"document": "kreuzberg", "wikitext": "mwparserfromhell"}
 """Package that each converter needs; the extra ``documents`` brings both."""
 WIKITEXT_TYPE = "text/x-wiki"
@@ -34,6 +37,8 @@ class ConvertedText:
 
     text: str
     title: str = ""
+    lost: tuple[tuple[str, str], ...] = ()
+    """(name, reason) of its parts that are not in the text."""
 
 
 def convert_document(task: Conversion) -> ConvertedText | str:
@@ -47,14 +52,23 @@ def convert_document(task: Conversion) -> ConvertedText | str:
     config = kreuzberg.ExtractionConfig(
         use_cache=False, enable_quality_processing=False, output_format="markdown"
     )
+    content, book = task.content, None
+    if task.media_type == NOTEBOOK_TYPE:
+        content = upgrade_notebook(content)
+    if task.media_type == EPUB_TYPE:
+        try:
+            book = rewrite_epub(content)
+        except ValueError as error:
+            return f"cannot be converted: {_first_line(error)}"
+        content = book.content
     try:
-        result: Any = kreuzberg.extract_bytes_sync(task.content, task.media_type, config=config)
+        result: Any = kreuzberg.extract_bytes_sync(content, task.media_type, config=config)
     except kreuzberg.KreuzbergError as error:
         return f"cannot be converted: {_first_line(error)}"
     title = (result.metadata or {}).get("title")
-    return ConvertedText(
-        _PAGE_BREAK.sub("\n\n", result.content), title if isinstance(title, str) else ""
-    )
+    text = _PAGE_BREAK.sub("\n\n", result.content)
+    lost = tuple(book.find_lost_chapters(text)) if book is not None else ()
+    return ConvertedText(text, title if isinstance(title, str) else "", lost)
 
 
 def _first_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ as for any compressed stream, and archives in archives by their depth.
 from __future__ import annotations
 
 import lzma
+import posixpath
 import tarfile
 import zipfile
 import zlib
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 from urllib.parse import quote
 
-from components.collect.files.file_kinds import FileKind, kind_of_file
+from components.collect.files.file_kinds import COMPRESSION_SUFFIXES, FileKind, kind_of_file
 from components.collect.files.file_source import FileSource, PlacedResult, ReadSettings
 from components.collect.files.walk_folders import is_hidden_name
 from components.core.io.decompress import BrokenStream, check_bomb, open_decompressed
@@ -62,19 +63,42 @@ def list_members(source: FileSource, scratch: Path) -> Iterator[MemberOrRejectio
     if source.depth >= MAX_DEPTH:
         yield source.reject(f"lies in more than {MAX_DEPTH} archives")
         return
+    names = _MemberNames()
     try:
         if source.kind is FileKind.TAR:
-            yield from _tar_members(source)
+            yield from _tar_members(source, names)
         else:
             with source.as_local_file(scratch) as path:
-                yield from _zip_members(source, path)
+                yield from _zip_members(source, path, names)
     except BrokenStream as error:
         yield source.reject(f"{error}; what follows in it is not read")
     except _ERRORS as error:
         yield source.reject(f"cannot be read as an archive: {_first_line(error)}")
 
 
-def _zip_members(source: FileSource, path: Path) -> Iterator[MemberOrRejection]:
+class _MemberNames:
+    """Names of an archive's members, told apart: archives may hold several files of one."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take_name(self, name: str) -> str:
+        """Percent-encoded name of a member; ``a (2).md`` for the second ``a.md``."""
+        stem, suffix = posixpath.splitext("/".join(_name_parts(name)))
+        if suffix.lower() in COMPRESSION_SUFFIXES:  # a.jsonl.gz
+            stem, inner = posixpath.splitext(stem)
+            suffix = f"{inner}{suffix}"
+        encoded, count = member_name(name), 1
+        while encoded in self._taken:
+            count += 1
+            encoded = member_name(f"{stem} ({count}){suffix}")
+        self._taken.add(encoded)
+        return encoded
+
+
+def _zip_members(
+    source: FileSource, path: Path, names: _MemberNames
+) -> Iterator[MemberOrRejection]:
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             if entry.is_dir():
@@ -82,13 +106,13 @@ def _zip_members(source: FileSource, path: Path) -> Iterator[MemberOrRejection]:
             if source.kind is FileKind.WACZ and not entry.filename.startswith(_WACZ_ARCHIVES):
                 continue  # indexes and lists of its own pages, all of them in its archives
             if entry.flag_bits & 0x1:
-                name = member_name(entry.filename)
+                name = names.take_name(entry.filename)
                 yield source.member(name, FileKind.TEXT, _refuse_open).reject(
                     "is encrypted in its archive"
                 )
                 continue
             opener = partial(_open_member, partial(archive.open, entry), entry.compress_size)
-            yield _member_or_rejection(source, entry.filename, opener)
+            yield _member_or_rejection(source, entry.filename, opener, names)
 
 
 def _refuse_open() -> BinaryIO:
@@ -132,7 +156,7 @@ def _open_member(open_member: Callable[[], IO[bytes]], packed_bytes: int | None)
     return cast(BinaryIO, _MemberStream(open_member, packed_bytes))
 
 
-def _tar_members(source: FileSource) -> Iterator[MemberOrRejection]:
+def _tar_members(source: FileSource, names: _MemberNames) -> Iterator[MemberOrRejection]:
     with (
         source.open_raw() as raw,
         open_decompressed(raw) as stream,
@@ -142,13 +166,13 @@ def _tar_members(source: FileSource) -> Iterator[MemberOrRejection]:
             if entry.isdir():
                 continue
             if not entry.isreg():
-                name = member_name(entry.name)
+                name = names.take_name(entry.name)
                 yield source.member(name, FileKind.TEXT, _refuse_open).reject(
                     "a link or device in an archive", failed=False
                 )
                 continue
             opener = partial(_open_member, partial(_extract_file, archive, entry), None)
-            yield _member_or_rejection(source, entry.name, opener)
+            yield _member_or_rejection(source, entry.name, opener, names)
 
 
 def _extract_file(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
@@ -158,11 +182,11 @@ def _extract_file(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]
 
 
 def _member_or_rejection(
-    source: FileSource, name: str, opener: Callable[[], BinaryIO]
+    source: FileSource, name: str, opener: Callable[[], BinaryIO], names: _MemberNames
 ) -> MemberOrRejection:
     parts = _name_parts(name)
     kind = kind_of_file(parts[-1]) if parts else None
-    member = source.member(member_name(name), kind or FileKind.TEXT, opener)
+    member = source.member(names.take_name(name), kind or FileKind.TEXT, opener)
     if any(is_hidden_name(part) for part in parts):
         return member.reject("a hidden file", failed=False)
     return member if kind is not None else member.reject("its kind is not known", failed=False)

@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
 from collections.abc import Iterator
-from email.message import EmailMessage, MIMEPart
+from dataclasses import replace
+from email.message import EmailMessage, Message, MIMEPart
 from typing import BinaryIO
 
 from components.collect.files.file_source import FileSource, PlacedResult, ReadSettings
-from components.collect.files.rows.row_pages import clean_title, file_page, row_address, text_pages
+from components.collect.files.rows.row_pages import (
+    clean_title,
+    file_page,
+    login_note,
+    row_address,
+    text_pages,
+)
+from components.collect.web.charset import DecodedPage, decode_page, decode_with_codec, is_utf8
 from components.collect.web.http_fetcher import too_large_reason
-from components.collect.web.media_types import HTML
+from components.collect.web.media_types import HTML, PLAIN
 
 _ATTACHMENT_FACTOR = 8
 """Times the largest page that a message may have with its attachments."""
 _MAIL_START = b"From "
+_UNTOLD_CHARSETS = frozenset({"us-ascii", "ascii", "unknown-8bit", "x-unknown", "8bit", "binary"})
+"""Charsets that programs write where they do not know it."""
+_UNDECODED = re.compile("[\udc80-\udcff]")
+"""Bytes beyond ASCII in a header, as the parser has them."""
 _PARSE_ERRORS = (ValueError, LookupError, AttributeError, TypeError, RecursionError, KeyError)
 """Exceptions of the standard library's parser for headers and charsets that are none."""
 
@@ -72,9 +85,10 @@ def _message_pages(
         message = email.message_from_bytes(content, policy=email.policy.default)
         assert isinstance(message, EmailMessage)
         body = message.get_body(preferencelist=("plain", "html"))
-        text = _decode_part(body) if body is not None else ""
+        decoded = _decode_part(body) if body is not None else DecodedPage("", "")
+        text = decoded.text
         is_html = body is not None and body.get_content_subtype() == "html"
-        subject = str(message.get("subject", ""))
+        subject = _read_subject(message, decoded.codec)
     except _PARSE_ERRORS as error:
         yield source.reject(f"no message: {_first_line(error)}", mark=mark)
         return
@@ -99,7 +113,7 @@ def read_saved_page(source: FileSource, settings: ReadSettings) -> Iterator[Plac
         payload = parts[0].get_payload(decode=True) if parts else None
         url = str(message.get("snapshot-content-location", "")) if parts else ""
         url = url or (str(parts[0].get("content-location", "")) if parts else "")
-        title = str(message.get("subject", ""))
+        title = _read_subject(message)
         charset = parts[0].get_content_charset() if parts else None
     except _PARSE_ERRORS as error:
         yield source.reject(f"no saved page: {_first_line(error)}")
@@ -113,17 +127,34 @@ def read_saved_page(source: FileSource, settings: ReadSettings) -> Iterator[Plac
     is_web = url.startswith(("http://", "https://"))
     address = row_address(url, source.address) if is_web else source.address
     media_type = f"{HTML}; charset={charset}" if charset else HTML
-    yield source.address, file_page(address, payload, media_type, settings, clean_title(title))
+    page = file_page(address, payload, media_type, settings, clean_title(title))
+    yield source.address, replace(page, note=login_note(url) if is_web else "")
 
 
-def _decode_part(part: MIMEPart) -> str:
-    """Text of a part; bytes that fit no charset are replaced."""
-    try:
-        content = part.get_content()
-    except (LookupError, UnicodeError, KeyError):
-        payload = part.get_payload(decode=True)
-        content = payload.decode("utf-8", errors="replace") if isinstance(payload, bytes) else ""
-    return content if isinstance(content, str) else ""
+def _decode_part(part: MIMEPart) -> DecodedPage:
+    """Text of a part by its declared charset, or by its bytes where that is none or wrong."""
+    payload = part.get_payload(decode=True)
+    if not isinstance(payload, bytes):
+        return DecodedPage("", "")
+    charset = part.get_content_charset()
+    parameter = f"; charset={charset}" if charset and charset not in _UNTOLD_CHARSETS else ""
+    return decode_with_codec(payload, f"{part.get_content_type()}{parameter}")
+
+
+def _read_subject(message: Message, codec: str = "") -> str:
+    """Subject of a message, also one in bytes without an encoding (RFC 2047 asks for one).
+
+    Args:
+        message: The message.
+        codec: Codec of its text, which such a subject is taken to share.
+    """
+    raw = next((value for name, value in message.raw_items() if name.lower() == "subject"), "")
+    if _UNDECODED.search(str(raw)):
+        content = str(raw).encode("utf-8", "surrogateescape")
+        legacy = codec if codec and codec != "utf-8" else ""
+        text = decode_page(content, PLAIN) if is_utf8(content) or not legacy else ""
+        return " ".join((text or content.decode(legacy, "replace")).split())
+    return str(message.get("subject", ""))
 
 
 def _first_line(error: Exception) -> str:

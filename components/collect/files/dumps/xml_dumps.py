@@ -1,6 +1,6 @@
 """Pages of XML dumps, read as a stream: MediaWiki's exports, and Stack Exchange's ``Posts.xml``.
 
-Entities are not resolved and nothing is fetched; a page is as large as libxml2's bound on one text.
+A page is as large as libxml2's bound on one text.
 """
 
 from __future__ import annotations
@@ -8,14 +8,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import PurePosixPath
-from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 from lxml import etree
 
 from components.collect.files.converters.conversion_pool import missing_converter
 from components.collect.files.converters.convert_document import WIKITEXT_TYPE, Conversion
+from components.collect.files.dumps.xml_records import BrokenRecord, XmlRecords
 from components.collect.files.file_source import FileSource, PlacedResult, ReadSettings
 from components.collect.files.rows.row_pages import row_address, text_pages
 from components.core.io.decompress import BrokenStream
@@ -23,50 +24,28 @@ from components.core.io.decompress import BrokenStream
 _HOST = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}")
 _QUESTION, _ANSWER = "1", "2"
 _PROSE_MODELS = ("wikitext", "text/x-wiki", "")
-_Event = tuple[str, etree._Element]
+_BASE = re.compile(r"<(?:\w+:)?base>\s*([^<]*?)/[^</]*</")
+"""Address of a wiki's main page, in the head of its dump: those of all pages but their names."""
 
 
 def read_xml_dump(source: FileSource, settings: ReadSettings) -> Iterator[PlacedResult]:
     """Read the pages of a dump; any other XML is set aside with its root element."""
     with source.open_stream() as stream:
-        events = _iterate_elements(stream)
-        count = 0
         try:
-            _, root = next(events)
-            name = _local_name(root)
-            read = _READERS.get(name)
-            if read is None:
-                reason = f"no dump that is known: its root element is {name!r}"
-                yield source.reject(reason, failed=False)
-                return
-            for result in read(source, events, root, settings):
-                count += 1
-                yield result
+            records = XmlRecords(stream)
         except etree.XMLSyntaxError as error:
-            mark = str(count + 1) if count else ""
             reason = str(error).partition("\n")[0]
-            yield source.reject(f"cannot be read as XML from here on: {reason}", mark=mark)
+            yield source.reject(f"cannot be read as XML: {reason}")
+            return
+        read = _READERS.get(records.root_name)
+        if read is None:
+            reason = f"no dump that is known: its root element is {records.root_name!r}"
+            yield source.reject(reason, failed=False)
+            return
+        try:
+            yield from read(source, records, settings)
         except BrokenStream as error:
             yield source.reject(f"{error}; what follows is not read")
-
-
-def _iterate_elements(stream: BinaryIO) -> Iterator[_Event]:
-    """Start of the root, then the end of every element."""
-    events = etree.iterparse(
-        stream,
-        events=("start", "end"),
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
-    has_root = False
-    for kind, element in events:
-        if kind == "end" or not has_root:
-            has_root = True
-            yield kind, element
 
 
 def _local_name(element: etree._Element) -> str:
@@ -82,14 +61,15 @@ def _release(element: etree._Element) -> None:
 
 
 def _read_mediawiki(
-    source: FileSource, events: Iterator[_Event], root: etree._Element, settings: ReadSettings
+    source: FileSource, records: XmlRecords, settings: ReadSettings
 ) -> Iterator[PlacedResult]:
     """Articles of a wiki: the newest revision of each page of the main namespace."""
     if reason := missing_converter("wikitext"):
         yield source.reject(reason)
         return
     left_out: Counter[str] = Counter()
-    tasks = _wiki_articles(source, events, left_out)
+    broken: list[BrokenRecord] = []
+    tasks = _wiki_articles(source, records, left_out, broken)
     for task, converted in settings.conversions.convert_all(tasks):
         mark = quote(task.title.replace(" ", "_"))
         if isinstance(converted, str):
@@ -100,19 +80,26 @@ def _read_mediawiki(
             text = f"# {task.title}\n\n{converted.text}"
             address = row_address(task.url, task.place)
             yield from text_pages(task.place, address, text, settings, title=task.title)
+    for record in broken:  # behind the articles, which come later with more workers
+        yield source.reject(record.reason, mark=quote(record.name.replace(" ", "_")))
     for reason, count in sorted(left_out.items()):
         yield source.reject(f"{count} {reason} left out", failed=False, mark=reason.split()[-1])
 
 
 def _wiki_articles(
-    source: FileSource, events: Iterator[_Event], left_out: Counter[str]
+    source: FileSource,
+    records: XmlRecords,
+    left_out: Counter[str],
+    broken: list[BrokenRecord],
 ) -> Iterator[Conversion]:
-    base, text, model, revision_time = "", "", "", ""
-    for _, element in events:
+    text, model, revision_time = "", "", ""
+    for element in records.read_elements("page"):
+        if isinstance(element, BrokenRecord):
+            broken.append(element)
+            text, model, revision_time = "", "", ""
+            continue
         name = _local_name(element)
-        if name == "base":
-            base = (element.text or "").rpartition("/")[0]
-        elif name == "revision":
+        if name == "revision":
             moment = element.findtext("{*}timestamp") or ""
             if moment >= revision_time:  # a dump with the history holds several
                 revision_time = moment
@@ -131,7 +118,8 @@ def _wiki_articles(
                 left_out[f"pages in {model}"] += 1
             else:
                 path = quote(title.replace(" ", "_"), safe="/:,()!*'~-._")
-                url = f"{base}/{path}" if base else ""
+                base = _BASE.search(records.head)
+                url = f"{unescape(base[1])}/{path}" if base else ""
                 place = f"{source.address}#{quote(title.replace(' ', '_'))}"
                 yield Conversion(place, text.encode(errors="replace"), WIKITEXT_TYPE, title, url)
             text, model, revision_time = "", "", ""
@@ -139,12 +127,15 @@ def _wiki_articles(
 
 
 def _read_posts(
-    source: FileSource, events: Iterator[_Event], root: etree._Element, settings: ReadSettings
+    source: FileSource, records: XmlRecords, settings: ReadSettings
 ) -> Iterator[PlacedResult]:
     """Questions and answers of a forum, each a page."""
     left_out: Counter[str] = Counter()
     site = _site_host(source)
-    for _, element in events:
+    for element in records.read_elements("row"):
+        if isinstance(element, BrokenRecord):
+            yield source.reject(element.reason, mark=quote(element.name))
+            continue
         if _local_name(element) != "row":
             continue
         kind, number = element.get("PostTypeId", ""), element.get("Id", "")
@@ -160,7 +151,7 @@ def _read_posts(
         letter = "q" if kind == _QUESTION else "a"
         url = f"https://{site}/{letter}/{number}" if site and number.isdigit() else ""
         address = row_address(url, place)
-        yield from text_pages(place, address, body, settings, title=title, is_html="<" in body)
+        yield from text_pages(place, address, body, settings, title=title, is_html=True)
     for reason, count in sorted(left_out.items()):
         yield source.reject(f"{count} {reason} left out", failed=False, mark=reason.split()[-1])
 
@@ -175,7 +166,5 @@ def _site_host(source: FileSource) -> str:
     return ""
 
 
-_Reader = Callable[
-    [FileSource, Iterator[_Event], etree._Element, ReadSettings], Iterator[PlacedResult]
-]
+_Reader = Callable[[FileSource, XmlRecords, ReadSettings], Iterator[PlacedResult]]
 _READERS: dict[str, _Reader] = {"mediawiki": _read_mediawiki, "posts": _read_posts}

@@ -24,7 +24,7 @@ CONVERSATION_NAMES = ("messages", "conversations", "conversation", "dialog", "di
 URL_NAMES = (
     "url", "uri", "link", "warc-target-uri", "warc_target_uri", "target_uri", "target_url",
     "source_url", "page_url", "article_url", "web_url", "final_url", "original_url",
-    "canonical_url", "permalink", "href",
+    "canonical_url", "permalink", "href", "index",
 )  # fmt: skip
 TITLE_NAMES = ("title", "headline", "page_title", "article_title", "doc_title")
 _KNOWN_NAMES = frozenset((*TEXT_NAMES, *CONVERSATION_NAMES, *URL_NAMES, *TITLE_NAMES))
@@ -106,11 +106,11 @@ def find_address(row: Row, holder: Row, field: str = "") -> str:
     """
     if field:
         value = look_up(row, field)
-        return value.strip() if isinstance(value, str) and _is_address(value) else ""
+        return value.strip() if isinstance(value, str) and is_address(value) else ""
     plain = row.get("url")
-    if type(plain) is str and _is_address(plain):
+    if type(plain) is str and is_address(plain):
         return plain.strip()
-    found = _search_names(row, holder, URL_NAMES, _is_address)
+    found = _search_names(row, holder, URL_NAMES, is_address)
     return found.strip()
 
 
@@ -196,7 +196,8 @@ def _parse_object(text: str) -> Row | None:
     return value if isinstance(value, Mapping) else None
 
 
-def _is_address(value: str) -> bool:
+def is_address(value: str) -> bool:
+    """True for a text that begins with a scheme, as an address does."""
     return _URL_SCHEME.match(value.lstrip()) is not None
 
 

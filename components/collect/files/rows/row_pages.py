@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from components.collect.crawl.fetch_ledger import LedgerEntry
 from components.collect.files.file_kinds import FileKind
 from components.collect.files.file_source import FileSource, PlacedResult, ReadSettings
+from components.collect.files.rows.html_rows import HtmlEvidence, judge_html, keep_blank_lines
 from components.collect.files.rows.row_fields import Row, find_address, find_text, find_title
 from components.collect.files.split_text import part_address, split_text
 from components.collect.warc.page_shards import WebPage
@@ -29,24 +31,10 @@ _UNFIT_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SPACE = re.compile(r"\s")
 _PLAIN_ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]+(?:/[!-Z\\^-~]*)?\Z")
 """Addresses that need no look at their parts."""
+_LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:[/\\]{2,})[^/\\?#]*@")
+"""Scheme and login of an address (URL standard, section 4.4: up to the last ``@`` of its host)."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _MAX_NAMED_FIELDS = 8
-_HTML_FIELDS = frozenset(
-    {"html", "raw_html", "html_content", "content_html", "body_html", "page_html"}
-)
-_DOCUMENT_START = re.compile(
-    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
-    re.IGNORECASE | re.DOTALL,
-)
-_FRAGMENT_START = re.compile(
-    r"\s*<(?:p|div|h[1-6]|article|section|main|header|table|ul|ol|dl|blockquote|pre|span|a|b|i|em|"
-    r"strong|font|center|figure|form|img|br|hr)\b[^<>]*>",
-    re.IGNORECASE,
-)
-_CODE_BLOCK = re.compile(r"<pre\b.*?</pre\s*>", re.IGNORECASE | re.DOTALL)
-_MARKDOWN_LINE = re.compile(r"^(?:#{1,6} |```|~~~|[-*+] |> )", re.MULTILINE)
-_BARE_TEXT_SHARE = 0.5
-"""Share of lines of a fragment that begin with no tag: above it, it is Markdown with some HTML."""
 
 
 def read_row(
@@ -82,9 +70,10 @@ def read_row(
     if isinstance(text, bytes):
         text = decode_page(text)
     address = row_address(url, place)
-    yield from text_pages(
-        place, address, text, settings, title=title, is_html=is_html_text(text, found.name)
-    )
+    is_html = judge_html(text, found.name.lower()) is HtmlEvidence.SURE
+    text = keep_blank_lines(text) if is_html else text
+    for part, page in text_pages(place, address, text, settings, title=title, is_html=is_html):
+        yield part, replace(page, note=login_note(url)) if "@" in url else page
 
 
 def text_pages(
@@ -125,18 +114,31 @@ def text_pages(
 
 
 def row_address(url: str, place: str) -> str:
-    """Address of a row's page: its own where that is usable, else the place in the file."""
+    """Address of a row's page: its own where that is usable, else the place in the file.
+
+    A login in it is left out, since addresses are written into all that is made from the pages.
+    """
     if _PLAIN_ADDRESS.match(url) and len(url) <= MAX_URL_CHARS:
         return url
     address = url.strip()
     if not address or len(address) > MAX_URL_CHARS or _UNFIT_CHARACTER.search(address):
         return place
-    address = _SPACE.sub(lambda space: quote(space[0]), address)
+    address = strip_login(_SPACE.sub(lambda space: quote(space[0]), address))
     try:
         _ = urlsplit(address).port
     except ValueError:
         return place
     return address
+
+
+def strip_login(url: str) -> str:
+    """Address without the login in it."""
+    return _LOGIN.sub(r"\1", url, count=1)
+
+
+def login_note(url: str) -> str:
+    """Remark on an address from which ``row_address`` leaves out a login; empty for others."""
+    return "a login in its address is left out" if _LOGIN.match(url.strip()) else ""
 
 
 def file_page(
@@ -168,24 +170,6 @@ def encode_text(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         return _SURROGATE.sub("\ufffd", text).encode()
-
-
-def is_html_text(text: str, field: str = "") -> bool:
-    """True for a text that is HTML as a whole, and not Markdown with some HTML in it."""
-    if field in _HTML_FIELDS:
-        return "<" in text
-    if "<" not in text[:4096]:
-        return False
-    if _DOCUMENT_START.match(text[:4096]):
-        return True
-    if not text.rstrip().endswith(">") or not _FRAGMENT_START.match(text):
-        return False
-    prose = _CODE_BLOCK.sub("", text)
-    if _MARKDOWN_LINE.search(prose):
-        return False
-    lines = [line for line in prose.splitlines() if line.strip()]
-    bare = sum("<" not in line for line in lines)
-    return bare <= _BARE_TEXT_SHARE * len(lines) or "</p>" in prose.lower()
 
 
 def explain_no_text(fields: Sequence[Any], field: str) -> str:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pycurl
 
+from components.collect.web.cookie_jar import find_changes, is_over
 from components.collect.web.ssrf_guard import AddressRefused, HostPort, open_checked_socket
 from components.collect.web.transfer.fetch_limits import FetchLimits
 from components.collect.web.transfer.http_message import (
@@ -71,7 +72,7 @@ class RawResponse:
     is_headless: bool = False
     """True for bytes without a status line (HTTP/0.9)."""
     cookies: tuple[str, ...] = field(default=(), repr=False)
-    """Cookies that the response set, as lines of a Netscape cookie file."""
+    """Cookies that the response set or deleted, as lines of a Netscape cookie file."""
 
 
 class TransferError(Exception):
@@ -229,11 +230,10 @@ class _Exchange:
         head = self._head()
         if head is None or (code != pycurl.E_OK and not is_stopped and not is_cut):
             raise TransferError(code)
-        sent = {_cookie_identity(line) for line in self._request.cookies}
-        new_cookies = [line for line in cookies if _cookie_identity(line) not in sent]
-        return RawResponse(
-            head, bytes(self._body), self._has_more, is_cut, cookies=tuple(sorted(new_cookies))
-        )
+        headers = [v.decode("latin-1") for name, v in head.lines if name.lower() == b"set-cookie"]
+        expired = {value.partition("=")[0].strip() for value in headers if is_over(value)}
+        changes = tuple(find_changes(self._request.cookies, cookies, expired))
+        return RawResponse(head, bytes(self._body), self._has_more, is_cut, cookies=changes)
 
     def _head(self) -> HttpHead | None:
         status = _STATUS_LINE.match(self._head_lines[0]) if self._head_lines else None
@@ -287,9 +287,3 @@ def _request_target(request: CurlRequest) -> str:
 def _host_port(address: Any) -> HostPort:
     host = address[0].decode() if isinstance(address[0], bytes) else str(address[0])
     return host, int(address[1])
-
-
-def _cookie_identity(line: str) -> tuple[str, ...]:
-    """Domain, path, name and value of a line of a Netscape cookie file."""
-    fields = line.removeprefix("#HttpOnly_").split("\t")
-    return fields[0].lstrip(".").lower(), *fields[2:3], *fields[5:]

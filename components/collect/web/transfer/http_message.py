@@ -7,13 +7,16 @@ status line, are split here.
 from __future__ import annotations
 
 import email.utils
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
 from components.collect.web.robots_directives import join_robots_headers
 
+_BODILESS = frozenset({204, 205})
+_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE)
 MAX_HEAD_BYTES = 256 * 1024
 """Largest head of an HTTP message, as in browsers."""
 _MAX_HEADER_LINES = 1000
@@ -110,6 +113,27 @@ def _decode_value(name: bytes, value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return "".join(chr(byte) if byte < 128 else quote(bytes([byte])) for byte in value)
+
+
+def has_page_status(status: int) -> bool:
+    """True for a status of success whose response has a body, known or not (RFC 9110, 15.3).
+
+    Browsers show such a body as they show that of a 200.
+    """
+    return 200 <= status < 300 and status not in _BODILESS
+
+
+def describe_part(status: int, headers: Mapping[str, str]) -> tuple[bool, str]:
+    """(True where the beginning came, words on what is missing) of a response; empty for nothing.
+
+    A server may send a part that nobody asked for (RFC 9110, section 15.3.7).
+    """
+    part = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
+    if status != 206 or part is None:
+        return True, ""
+    first, last = int(part[1]), int(part[2])
+    is_whole = first == 0 and part[3] in ("*", str(last + 1))
+    return first == 0, "" if is_whole else f"bytes {first} to {last} of {part[3]} came"
 
 
 def header_number(text: str) -> int:

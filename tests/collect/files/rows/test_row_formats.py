@@ -149,13 +149,6 @@ def test_delimited_text_with_faults(tmp_path: Path) -> None:
     assert headless.reasons["file:///in/z.csv#1"].startswith("no text in a field of a known name")
 
 
-def test_an_open_quote_is_bounded(tmp_path: Path) -> None:
-    content = 'text,n\ngood,1\n"open,2\n' + "words,3\n" * 20_000
-    reading = read_bytes(tmp_path, "x.csv", content, max_bytes=5_000)
-    assert texts(reading) == ["good"]
-    assert "from here on" in reading.reasons["file:///in/x.csv#2"]
-
-
 def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
     file = io.BytesIO()
     pq.write_table(table, file, **options)

@@ -117,6 +117,29 @@ def test_an_address_counts_where_it_is_one(
     assert page.url == (address or "file:///in/a.jsonl#1")
 
 
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("https://bob:s3cret@host.example/x", "https://host.example/x"),
+        ("https://bob@host.example/x?a=b@c", "https://host.example/x?a=b@c"),
+        ("ftp://bob:s3cret@host.example/x", "ftp://host.example/x"),
+        ("HTTPS://bob:p@ss@host.example:8443/", "HTTPS://host.example:8443/"),
+        (" https://bob:s3 cret@host.example/x ", "https://host.example/x"),
+        ("https://bob:s3cret@[broken/", ""),
+        ("https://host.example/@bob", "https://host.example/@bob"),
+        ("mailto:bob@host.example", "mailto:bob@host.example"),
+    ],
+)
+def test_a_login_in_an_address_is_left_out(tmp_path: Path, url: str, address: str) -> None:
+    reading = read_rows(tmp_path, {"text": WORDS, "url": url})
+    (page,) = reading.pages
+    assert page.url == (address or "file:///in/a.jsonl#1")
+    assert "s3" not in str(reading.ledger)
+    has_login = "//bob" in url
+    note = "a login in its address is left out" if has_login else ""
+    assert reading.ledger[page.url].note == note
+
+
 def test_titles_stand_beside_the_text_or_in_the_metadata(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"text": "a", "Title": "One"},

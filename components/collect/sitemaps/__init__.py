@@ -1,0 +1,1 @@
+"""Sitemaps and feeds of sites: their parsing, and which of them a crawl reads."""
