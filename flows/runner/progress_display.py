@@ -20,8 +20,8 @@ from flows.runner.runner import COMPLETED, StepResult
 _STATE_MARKS = {COMPLETED: ("✓", "green")}
 _DEFAULT_MARK = ("=", "cyan")
 MOST_RULES_SHOWN = 3
-_NAME_WIDTH = 16
-"""Signs of a step's name: the longest, ``own_preferences``, and a space."""
+_NAME_WIDTH = 17
+"""Signs of a step's name: the longest, ``import_tokenizer``, and a space."""
 
 
 def key_figure(artifact: Artifact) -> str:
