@@ -31,8 +31,9 @@ from components.train.sft import conversation_micro_batches
 from serving.api.limits import EndpointLimits
 from serving.api.openai_endpoint import create_app
 from serving.engine.served_folder import Endpoint, open_endpoint
-from tests.base_models import random_conversation
-from tests.flows.pipelines.finetuning import Finetuned, run_finetune
+from tests.base_models import random_conversation, write_base
+from tests.flows.conftest import CommandLine, states
+from tests.flows.pipelines.finetuning import QUICK, Finetuned, run_finetune, write_chats
 
 transformers = pytest.importorskip("transformers", reason="a development dependency")
 
@@ -270,3 +271,39 @@ def test_a_base_is_trained_whole_or_in_four_bits(
     assert "layers.0.mlp.up_proj.weight" in changed
     assert ("embed_tokens.weight" in changed) == (sets[0] == "sft.lora=null")
     assert (run.folder("sft") / "adapter").is_dir() == (sets[0] != "sft.lora=null")
+
+
+def test_own_preferences_align_a_base(tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.getbasetemp() / "judged"
+    root.mkdir(exist_ok=True)
+    rows = [
+        {"prompt": f"May I use wheel {n}?", "chosen": f"Yes, wheel {n}.", "rejected": f"No {n}."}
+        for n in range(40)
+    ]
+    (root / "judged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = f"preferences.files=[{root / 'judged.jsonl'}]"
+    run = run_finetune(root, "llama", "ppo", given, "preferences.principles=false")
+    steps = list(run.steps)
+    assert steps.index("own_preferences") < steps.index("sft")  # a mistake in it costs no training
+    assert run.stats("own_preferences")["rows"] == len(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_command_line_runs_it_under_prefect_and_without(tmp_path: Path) -> None:
+    base, chats = write_base(tmp_path / "mill-base", "qwen3"), write_chats(tmp_path / "chats.jsonl")
+    sets = (f"base={base}", f"instructions.files=[{chats}]", *QUICK)
+    call = ("run", "finetune", *(part for one in sets for part in ("--set", one)))
+    modelmill = CommandLine(tmp_path / "home")
+    done = modelmill.start_fresh(*call, "--json")
+    assert done.returncode == 0, done.stderr
+    first = json.loads(done.stdout)
+    assert set(states(first).values()) == {"Completed"}
+    again = modelmill.answer(*call, "--plain")
+    actions = {"change", "dataset", "registry", "package", "smoke", "promote", "dossier"}
+    for stage, state in states(again).items():
+        assert state == ("Unchanged" if stage in actions else "Cached"), stage
+    (model,) = modelmill.answer("models")["models"]
+    assert (model["model"], model["aliases"]) == ("finetune", ["champion"])
+    traced = modelmill.answer("trace", "chats.jsonl:1")
+    assert "finetune" in json.dumps(traced)
