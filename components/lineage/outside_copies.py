@@ -13,6 +13,8 @@ import yaml
 
 from components.core.settings import Settings
 from components.publish.registry.model_registry import (
+    BASE_LICENCE_TAG,
+    BASE_TAG,
     BUNDLE_TAG,
     FORGOTTEN_TAG,
     TAG,
@@ -121,6 +123,8 @@ def describe_version(
         "version": str(entry.version),
         "aliases": list(entry.aliases),
         "bundle": bundle,
+        "base": entry.tags.get(BASE_TAG, ""),
+        "base_licence": entry.tags.get(BASE_LICENCE_TAG, ""),
         "bentos": own_bentos,
         "served_now": endpoint is not None and endpoint.get("bento") in own_bentos,
         "forgotten": entry.tags.get(FORGOTTEN_TAG, ""),

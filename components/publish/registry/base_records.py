@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from components.core.settings import Settings
 from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode
-from components.publish.registry.model_registry import TAG
+from components.publish.registry.model_registry import BASE_LICENCE_TAG, BASE_TAG, TAG
 from components.text.base_record import BASE_MODEL_FILE, BaseRecord, read_base_record
 
 
@@ -40,9 +40,9 @@ def base_tags(settings: Settings, digests: Iterable[str]) -> dict[str, str]:
     if not records:
         return {}
     values = {
-        "base": [record.label for record in records],
-        "base_licence": [record.licence_name for record in records],
-        "base_weights": [record.weights_sha256 for record in records],
-        "base_tokenizer": [record.tokenizer for record in records],
+        BASE_TAG: [record.label for record in records],
+        BASE_LICENCE_TAG: [record.licence_name for record in records],
+        f"{TAG}base_weights": [record.weights_sha256 for record in records],
+        f"{TAG}base_tokenizer": [record.tokenizer for record in records],
     }
-    return {f"{TAG}{name}": ", ".join(parts) for name, parts in values.items()}
+    return {tag: ", ".join(parts) for tag, parts in values.items()}

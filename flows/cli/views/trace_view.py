@@ -98,6 +98,8 @@ def _show_model(console: Console, value: dict[str, Any]) -> None:
         console,
         f"{format_version_state(value) or 'no alias'}; bundle {value['bundle'][:SHOWN_DIGITS]}",
     )
+    if value["base"]:
+        print_line(console, f"made of {value['base']}, licence: {value['base_licence']}")
     if value["bentos"]:
         print_line(console, f"Bento {', '.join(f'modelmill:{name}' for name in value['bentos'])}")
     for crawl in value["crawls"]:

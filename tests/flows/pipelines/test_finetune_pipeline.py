@@ -305,5 +305,6 @@ def test_the_command_line_runs_it_under_prefect_and_without(tmp_path: Path) -> N
         assert state == ("Unchanged" if stage in actions else "Cached"), stage
     (model,) = modelmill.answer("models")["models"]
     assert (model["model"], model["aliases"]) == ("finetune", ["champion"])
+    assert "made of mill-base, licence: Apache-2.0" in modelmill("trace", "finetune").stdout
     traced = modelmill.answer("trace", "chats.jsonl:1")
     assert "finetune" in json.dumps(traced)
