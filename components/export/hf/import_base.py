@@ -18,7 +18,7 @@ from components.core.store.artifact import Checkpoint, Tokenizer
 from components.core.store.workdir import Workdir
 from components.export.hf.base_folder import digest_base
 from components.export.hf.hf_config import CONFIG_FILE, read_hf_config
-from components.export.hf.import_hf import ImportConfig, import_folder
+from components.export.hf.import_hf import ImportConfig, import_folder, limit_context
 from components.export.hf.import_tokenizer import seal_tokenizer
 from components.text.chat.hf_tokenizer import check_vocabulary_file
 from models.shape import DecoderShape
@@ -37,6 +37,12 @@ class BaseConfig(StageConfig):
     chat_template: HashedFile | None = Field(
         default=None,
         description="Jinja file of a chat template in place of the folder's, or for one without",
+    )
+    context: int | None = Field(
+        default=4096,
+        ge=16,
+        description="longest context that is kept, in tokens: the endpoint's memory grows with it; "
+        "null keeps all of the base's",
     )
 
     @model_validator(mode="before")
@@ -66,7 +72,7 @@ class BaseConfig(StageConfig):
     def read_shape(self) -> DecoderShape | None:
         """Shape of the model; None where the folder is gone, as after its import it may be."""
         try:
-            return read_hf_config(Path(self.path))
+            return limit_context(read_hf_config(Path(self.path)), self.context)
         except MillError:
             return None
 
@@ -124,5 +130,7 @@ def import_base(config: BaseConfig, work: Workdir) -> Checkpoint:
         ConfigError: a tensor that the decoder cannot hold, or a tokenizer that does not fit.
         DataError: the folder changed, or a file is damaged.
     """
-    choices = ImportConfig(tokenizer=True, chat_template=config.chat_template)
+    choices = ImportConfig(
+        tokenizer=True, chat_template=config.chat_template, context=config.context
+    )
     return import_folder(config.open_folder(), choices, work, config.name)

@@ -56,6 +56,11 @@ class ImportConfig(StageConfig):
     chat_template: HashedFile | None = Field(
         default=None, description="Jinja file of a chat template in place of the folder's"
     )
+    context: int | None = Field(
+        default=None,
+        ge=16,
+        description="longest context that is kept, in tokens; null keeps all of the model's",
+    )
 
 
 def import_hf(config: ImportConfig, folder: Export, work: Workdir) -> Checkpoint:
@@ -88,7 +93,7 @@ def import_folder(source: Path, config: ImportConfig, work: Workdir, name: str =
         DataError: a file is missing or damaged.
     """
     work.progress.start_count(2, "steps")
-    model = read_hf_model(source)
+    model = read_hf_model(source, config.context)
     work.progress.advance(note="weights")
     padded = model.shape.vocabulary
     words = _copy_tokenizer(config, source, work.folder, model.shape)
@@ -107,8 +112,12 @@ def import_folder(source: Path, config: ImportConfig, work: Workdir, name: str =
     return work.seal(Checkpoint, stats=stats)
 
 
-def read_hf_model(folder: Path) -> Decoder:
+def read_hf_model(folder: Path, context: int | None = None) -> Decoder:
     """Load the decoder of a transformers folder, float32, in evaluation mode.
+
+    Args:
+        folder: the transformers folder.
+        context: longest context that is kept, in tokens; None keeps all.
 
     Raises:
         ConfigError: a class, field or tensor that the decoder cannot hold; names it.
@@ -116,11 +125,18 @@ def read_hf_model(folder: Path) -> Decoder:
     """
     from models.decoder import Decoder
 
-    shape = read_hf_config(folder)
+    shape = limit_context(read_hf_config(folder), context)
     _check_size(folder, shape)
     model = Decoder(shape)
     load_hf_tensors(folder, model)
     return model.eval()
+
+
+def limit_context(shape: DecoderShape, context: int | None) -> DecoderShape:
+    """The shape with at most ``context`` tokens of context; positions turn as before."""
+    if context is None or context >= shape.context:
+        return shape
+    return replace(shape, context=context)
 
 
 def _check_size(folder: Path, shape: DecoderShape) -> None:

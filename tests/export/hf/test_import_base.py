@@ -159,3 +159,22 @@ def test_a_download_cache_names_the_model_and_no_licence_is_said(
 def test_what_is_no_folder_is_no_base(value: object) -> None:
     with pytest.raises(ValidationError):
         BaseConfig.model_validate(value)
+
+
+def test_a_long_context_is_cut_and_positions_turn_as_before(fresh: New, tmp_path: Path) -> None:
+    folder = write_base(tmp_path / "base", "llama")
+    scaled = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 128}
+    scaled |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 500_000.0}
+    edit_json(folder / "config.json", rope_parameters=scaled, max_position_embeddings=40_960)
+    config = config_of(folder)
+    shape = config.read_shape()
+    assert shape is not None
+    assert shape.context == 4096
+    whole, cut = (
+        load_model(fresh().artifact_folder(import_base(config_of(folder, context=tokens), fresh())))
+        for tokens in (None, 64)
+    )
+    assert (whole.shape.context, cut.shape.context) == (40_960, 64)
+    ids = torch.arange(64)[None]
+    with torch.no_grad():
+        assert torch.equal(whole(ids), cut(ids))
