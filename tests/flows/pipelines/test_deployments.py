@@ -25,6 +25,7 @@ import yaml
 
 from components.core.process.process_tree import terminate_processes
 from components.core.settings import Settings
+from flows.configs.presets import PRESETS
 from flows.configs.target_config import read_target
 from flows.pipelines.deployments import form_assignments
 from tests.flows.conftest import ROOT, CommandLine, Server
@@ -222,7 +223,7 @@ def form(pool: Server) -> str:
 
 def test_every_field_of_the_form_says_what_it_means(pool: Server, form: str) -> None:
     schema = pool.ask(f"deployments/{form}")["parameter_openapi_schema"]
-    assert schema["properties"]["preset"]["enum"] == ["nano", "tiny", "small"]
+    assert schema["properties"]["preset"]["enum"] == list(PRESETS)
     assert [n for n, field in schema["properties"].items() if not field.get("description")] == []
 
 
