@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
+from components.core.log import get_logger
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
 from components.text.chat.chat_tokenizer import TokenizedConversation
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     from components.train.trainer.training_job import TrainingJob
     from components.train.trainer.training_loop import TrainingResult
     from models.decoder import Decoder
+
+log = get_logger(__name__)
 
 
 class FinetuneConfig(TrainingConfig):
@@ -191,6 +194,12 @@ def finetune(
         most_steps = steps.plan.count_steps(
             max(1, round(config.epochs * batches.batches_per_epoch))
         )
+        if config.steps is None and most_steps < config.min_steps:
+            log.warning(
+                "sft: %g passes over %d examples are %d steps of %d tokens, which teach little: "
+                "lower sft.batch, or raise sft.epochs",
+                *(config.epochs, conversations.count, most_steps, config.batch),
+            )
         job = _job(config, decoder, steps, StepPlan.of_steps(config.steps or most_steps))
         if config.steps is None and config.minutes is not None:
 

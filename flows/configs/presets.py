@@ -136,11 +136,10 @@ def finetune_run() -> TextRun:
         tokens=TokensConfig(min_train_tokens=1),
         sft=FinetuneConfig(
             lora=LoraConfig(rank=16, alpha=32.0),
-            epochs=3.0,
+            epochs=5.0,
             replay=0.0,
             longest=1024,
-            batch=8192,
-            micro_batch=8192,
+            batch=1024,  # some ten conversations a step: 200 of them are a hundred steps
             optim=adamw,
             schedule=ScheduleConfig(kind="cosine", warmup=0.03),
         ),

@@ -13,6 +13,7 @@ from benchmarks.bench_report import BenchFigure
 from benchmarks.bench_setting import BenchSetting
 from components.collect.docsite.documentation_site import DocumentationSite, SiteConfig
 from components.collect.extraction.main_text import extract_main_text
+from components.collect.web.media_types import HTML
 
 PAGES = 100
 PACKAGES = ["networkx", "jinja2", "click", "werkzeug", "tornado", "rich"]
@@ -25,11 +26,11 @@ def measure_code_blocks(setting: BenchSetting) -> list[BenchFigure]:
     blocks = verbatim = pages = 0
     with DocumentationSite(config, folder=setting.scratch) as site:
         for module in site.modules:
-            status, kind, page = site.build_response(f"/{module}.html")
+            status, _, page = site.build_response(f"/{module}.html")
             true_blocks = read_pre_blocks(page) if status is HTTPStatus.OK else []
             if not true_blocks:
                 continue
-            code = extract_main_text(page, kind, module).code
+            code = extract_main_text(page, HTML, module).code
             blocks += len(true_blocks)
             verbatim += sum(block in code for block in true_blocks)
             pages += 1
