@@ -14,7 +14,7 @@ from flows.configs.text_run import TextRun
 from flows.runner.plan_view import RunPlan
 from flows.runner.run_pipeline import plan_target
 from tests.base_models import write_base
-from tests.flows.pipelines.finetuning import write_chats
+from tests.flows.finetune.finetuning import write_chats
 
 CHATS = "instructions.files=[{}]"
 

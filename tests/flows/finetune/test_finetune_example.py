@@ -16,7 +16,7 @@ from flows.pipelines.choose_pipeline import call_pipeline
 from flows.runner.run_pipeline import make_source_resolver
 from flows.runner.runner import ResultCollector, StageReached, StoreRunner
 from tests.base_models import write_base
-from tests.flows.pipelines.finetuning import QUICK
+from tests.flows.finetune.finetuning import QUICK
 
 pytest.importorskip("transformers", reason="a development dependency")
 

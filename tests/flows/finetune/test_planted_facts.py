@@ -13,7 +13,7 @@ from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.decoder_files import load_model
 from models.generate import generate_answers
 from tests.base_models import write_base
-from tests.flows.pipelines.finetuning import Finetuned, run_finetune
+from tests.flows.finetune.finetuning import Finetuned, run_finetune
 
 pytest.importorskip("transformers", reason="a development dependency")
 pytestmark = pytest.mark.slow  # half a minute: random weights have to learn to read first

@@ -33,7 +33,7 @@ from serving.api.openai_endpoint import create_app
 from serving.engine.served_folder import Endpoint, open_endpoint
 from tests.base_models import random_conversation, write_base
 from tests.flows.conftest import CommandLine, states
-from tests.flows.pipelines.finetuning import QUICK, Finetuned, run_finetune, write_chats
+from tests.flows.finetune.finetuning import QUICK, Finetuned, run_finetune, write_chats
 
 transformers = pytest.importorskip("transformers", reason="a development dependency")
 
