@@ -15,7 +15,7 @@ from benchmarks.curate import planted_contamination
 from benchmarks.curate.installed_documentation import drop_near_duplicates, read_docstrings
 from components.core.settings import Settings
 
-REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference-data"
+REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "reference-data"
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:

@@ -10,7 +10,7 @@ from benchmarks.curate import language_detection
 from benchmarks.curate.udhr_lines import LANGUAGES, read_udhr_lines
 
 REFERENCE = (
-    Path(__file__).resolve().parents[3] / "shared" / "reference-data" / language_detection.DATA
+    Path(__file__).resolve().parents[4] / "shared" / "reference-data" / language_detection.DATA
 )
 
 

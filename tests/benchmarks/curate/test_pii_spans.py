@@ -13,7 +13,7 @@ from benchmarks.curate import language_detection, planted_contamination, quality
 from benchmarks.curate.pii import pii_spans
 from components.core.settings import Settings
 
-REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference-data"
+REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "reference-data"
 
 
 def setting(folder: Path, reference: Path = REFERENCE) -> BenchSetting:
