@@ -37,7 +37,8 @@ def verdict(corpus: str) -> dict[str, Any]:
 
 
 def test_equal_crawls_and_corpora_are_told_together() -> None:
-    nothing = {"tokenizers": [], "instructions": [], "models": [], "versions": [], "datasets": []}
+    empty = ("tokenizers", "instructions", "preferences", "models", "versions", "datasets")
+    nothing: dict[str, list[Any]] = {name: [] for name in empty}
     tokens = {"key": "t" * 64, "tokens": 5, "split": "train"}
     reached = {**nothing, "corpus": "c" * 64, "trained_on": True, "tokens": [tokens, tokens]}
     value = {
