@@ -8,9 +8,11 @@ text: a guard inside it, which the tokenizer drops, keeps it from being read as 
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 
 TEMPERATURE = 0.7
 """Of an answer where a request names none: the endpoint's and an exported folder's default."""
+ROLES = ("system", "developer", "user", "assistant", "tool")
+"""Roles of OpenAI's messages; of somebody's template, which of them it writes is its own affair."""
+_ALIASES = {"developer": "system"}
+"""Roles that templates know by another name, where they do not name them."""
 _REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 """Names of a message's reasoning; templates read one of the first two, as transformers gives."""
 Message = Mapping[str, Any]
@@ -68,6 +74,7 @@ class ChatTokenizer:
         self.backend, self.special, self._name = backend, special, name
         self.writes_guards = template == HOUSE_TEMPLATE
         """The template guards texts itself, for whoever renders it elsewhere."""
+        self._knows_developer = "developer" in template
         try:
             self.template = ChatTemplate(template, special.names, bounded=not self.writes_guards)
         except DataError as error:
@@ -159,9 +166,14 @@ class ChatTokenizer:
             raise ChatFormatError("messages: no assistant speaks")
         held = held[: places[-1] + 1]
         whole = self._render(held, tools)
-        spans = [self._find_answer(whole, held, at, tools) for at in places]
-        if all(span is not None for span in spans):
-            return [self._encode_spans(whole, [span for span in spans if span is not None])]
+        spans: list[tuple[int, int]] = []
+        for at in places:
+            span = self._find_answer(whole, held, at, tools)
+            if span is None:
+                break
+            spans.append(span)
+        if len(spans) == len(places):
+            return [self._encode_spans(whole, spans)]
         examples = []
         for at in places:
             text = self._render(held[: at + 1], tools)
@@ -189,6 +201,10 @@ class ChatTokenizer:
         until = whole if at + 1 == len(messages) else self._render(messages[: at + 1], tools)
         if not until.startswith(prompt) or not whole.startswith(until):
             return None
+        for call in messages[at].get("tool_calls") or ():
+            name = _name_of_call(call)
+            if name and until.find(name, len(prompt)) < 0:
+                raise ChatFormatError(f"messages.{at}: the chat template writes no tool calls")
         return len(prompt), len(until)
 
     def _encode_spans(self, text: str, spans: Sequence[tuple[int, int]]) -> TokenizedConversation:
@@ -199,8 +215,8 @@ class ChatTokenizer:
     def _token_span(self, encoding: Encoding, start: int, end: int) -> tuple[int, int]:
         """Tokens of a span of signs, up to its last end token where it has one."""
         offsets = encoding.offsets
-        first = next((at for at, (_, stop) in enumerate(offsets) if stop > start), len(offsets))
-        behind = next((at for at, (begin, _) in enumerate(offsets) if begin >= end), len(offsets))
+        first = bisect_right(offsets, start, key=itemgetter(1))
+        behind = bisect_left(offsets, end, key=itemgetter(0))
         ends = [at for at in range(first, behind) if encoding.ids[at] in self.answer_end_ids]
         return first, (ends[-1] + 1 if ends else behind)
 
@@ -208,7 +224,11 @@ class ChatTokenizer:
         """Messages as templates expect them: arguments opened, text parts joined, text guarded."""
         if self.writes_guards:
             return [dict(message) for message in messages]
-        return [self._guard(_normalise_message(message)) for message in messages]
+        held = [_normalise_message(at, message) for at, message in enumerate(messages)]
+        if not self._knows_developer:
+            for message in held:
+                message["role"] = _ALIASES.get(message["role"], message["role"])
+        return [self._guard(message) for message in held]
 
     def _guard(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -218,12 +238,28 @@ class ChatTokenizer:
         return [self._guard(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _normalise_message(message: Message) -> dict[str, Any]:
-    """A message with opened tool arguments, joined text parts and its reasoning by its names."""
+def _normalise_message(at: int, message: Message) -> dict[str, Any]:
+    """A message with opened tool arguments, joined text parts and its reasoning by its names.
+
+    Raises:
+        ChatFormatError: its role or its content is none that a model reads; many templates would
+            leave it out without a word.
+    """
     held = dict(message)
+    if held.get("role") not in ROLES:
+        role = json.dumps(str(held.get("role", ""))[:40], ensure_ascii=False)
+        raise ChatFormatError(f"messages.{at}.role: must be one of {', '.join(ROLES)}, is {role}")
     parts = held.get("content")
-    if isinstance(parts, list) and all(_is_text_part(part) for part in parts):
+    if isinstance(parts, list):
+        for place, part in enumerate(parts):
+            if not _is_text_part(part):
+                raise ChatFormatError(
+                    f"messages.{at}.content.{place}: must be a text part, "
+                    '{"type": "text", "text": "..."}'
+                )
         held["content"] = "".join(part["text"] for part in parts)
+    elif not isinstance(parts, str) and (parts is not None or held["role"] != "assistant"):
+        raise ChatFormatError(f"messages.{at}.content: must be text or a list of text parts")
     calls = held.get("tool_calls")
     if isinstance(calls, list):
         held["tool_calls"] = [_open_arguments(call) for call in calls]
@@ -231,6 +267,12 @@ def _normalise_message(message: Message) -> dict[str, Any]:
     if reasoning is not None:
         held = {"thinking": reasoning, **held, "reasoning_content": reasoning}
     return held
+
+
+def _name_of_call(call: Any) -> str:
+    """Name of the function that a tool call calls; empty where it has none."""
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    return str(function.get("name") or "") if isinstance(function, Mapping) else ""
 
 
 def _is_text_part(part: Any) -> bool:

@@ -65,12 +65,12 @@ def read_hf_tokenizer(folder: Path, template: str | None = None) -> tuple[str, S
     special = {t.content for t in backend.get_added_tokens_decoder().values() if t.special}
     eos = known.get("eos_token")
     end = _find_answer_end(folder, backend, source, known, special)
-    ends = [token for token in (end, eos) if token is not None]
-    if not ends:
+    if end is None:
         raise ConfigError(
-            f"{folder.name}: no special token ends an answer, neither in the chat template nor as "
-            "eos_token of tokenizer_config.json"
+            f"{folder.name}: the chat template writes no special token behind an answer, so a "
+            "model would never learn to stop: give one that does by base.chat_template"
         )
+    ends = [token for token in (end, eos) if token is not None]
     separator = _find_separator(backend, known, special) or ends[0]
     stops = [token for token in _generation_ends(folder, backend) if token not in ends]
     return source, SpecialTokens(

@@ -8,14 +8,10 @@ renders, and the counters are part of the compiled template, so no construct goe
 from __future__ import annotations
 
 import json
-import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from functools import wraps
-from itertools import islice
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
@@ -26,21 +22,25 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from components.core.errors import DataError
+from components.text.chat.template_budget import (
+    RenderingBudget,
+    bind_filter,
+    bind_test,
+    bound_loop,
+    bound_text,
+    bound_value,
+    check_arguments,
+    current_budget,
+)
 
 MAX_TEMPLATE_CHARS = 200_000
 """Longest template; the longest in use, with tools and reasoning, have some 20,000."""
-MAX_LOOP_PASSES = 500_000
-"""Passes of all loops of one rendering: some ten a message, so 50,000 messages."""
-MAX_TEXT_CHARS = 20_000_000
-"""Signs that one rendering may put together, intermediate texts counted."""
-MAX_NUMBER_ARGUMENT = 1_000_000
-"""Largest number given to a function: ``'x'.center(10**9)`` asks for a gigabyte."""
-MAX_SECONDS = 10
-"""Time of one rendering; a long conversation takes milliseconds."""
 _UNNEEDED_FILTERS = ("center", "format", "pprint", "urlize", "wordwrap", "xmlattr")
 """Filters that make long texts of short ones, or HTML; no chat template needs them."""
-_WIDE = re.compile(r"\d{6}")
-"""Width in a format, of a hundred thousand signs or more."""
+_COMPARING_TESTS = (
+    *("eq", "equalto", "==", "ne", "!=", "in", "lt", "<", "lessthan"),
+    *("gt", ">", "greaterthan", "ge", ">=", "le", "<="),
+)
 _FIXED_DATE = datetime(2024, 7, 26, tzinfo=UTC)
 """Date in conversations that are trained on, which must not depend on the day: that of templates
 with a date of their own."""
@@ -50,120 +50,22 @@ class ChatFormatError(DataError):
     """A conversation that the chat template refuses; its line begins with the place."""
 
 
-class _Budget:
-    """Loop passes, signs and seconds that are left to one rendering."""
-
-    def __init__(self) -> None:
-        self._passes, self._chars = MAX_LOOP_PASSES, MAX_TEXT_CHARS
-        self._deadline = time.monotonic() + MAX_SECONDS
-
-    def check_time(self) -> None:
-        if time.monotonic() > self._deadline:
-            raise SecurityError(f"the chat template takes more than {MAX_SECONDS} s")
-
-    def take_passes(self, count: int) -> None:
-        self.check_time()
-        self._passes -= count
-        if self._passes < 0:
-            raise SecurityError(f"the chat template loops more than {MAX_LOOP_PASSES:,} times")
-
-    def take_chars(self, count: int) -> None:
-        self.check_time()
-        self._chars -= count
-        if self._chars < 0:
-            raise SecurityError(f"the chat template writes more than {MAX_TEXT_CHARS:,} signs")
-
-    def take_value(self, value: Any) -> None:
-        """Take the size of a value that a filter or a function reads or makes."""
-        if isinstance(value, str):
-            self.take_chars(len(value))
-        elif isinstance(value, Sized):
-            self.take_passes(len(value))
-
-
-_budget: ContextVar[_Budget] = ContextVar("chat template budget")
 _is_today: ContextVar[bool] = ContextVar("chat template date", default=True)
 
 
-class _TimedList(list[Any]):
-    """Values of a loop, before each of whose passes the time is looked at."""
-
-    def __iter__(self) -> Iterator[Any]:
-        budget = _budget.get()
-        for value in super().__iter__():
-            budget.check_time()
-            yield value
-
-
-def _bound_loop(values: Any) -> _TimedList:
-    """Values of a loop, their number taken from the budget before its first pass."""
-    if not isinstance(values, Sized):
-        values = list(islice(values, MAX_LOOP_PASSES + 1))
-    _budget.get().take_passes(len(values))
-    return _TimedList(values)
-
-
-def _bound_text(parts: Sequence[Any]) -> str:
-    """Text of joined parts, as ``~`` writes it."""
-    texts = [str(part) for part in parts]
-    _budget.get().take_chars(sum(map(len, texts)))
-    return "".join(texts)
-
-
-def _bound_output(value: Any) -> Any:
-    """A value that is written, its length taken from the budget: a block may be written twice."""
-    if isinstance(value, str):
-        _budget.get().take_chars(len(value))
-    return value
-
-
-def _check_arguments(name: str, values: Sequence[Any]) -> None:
-    """Refuse what makes a long text at once, before it is made.
-
-    Args:
-        name: name of a filter or of a method.
-        values: the value, or the text whose method it is, and the arguments.
-    """
-    budget = _budget.get()
-    for value in values:
-        budget.take_value(value)
-        if isinstance(value, int) and abs(value) > MAX_NUMBER_ARGUMENT:
-            raise SecurityError(f"the chat template calls a function with {value}")
-    if name == "replace" and len(values) > 2 and all(isinstance(v, str) for v in values[:3]):
-        budget.take_chars(values[0].count(values[1]) * len(values[2]))
-    if name == "join":
-        texts = next((v for v in values[:2] if not isinstance(v, str)), values[-1])
-        separator = next((v for v in values[:2] if isinstance(v, str) and v is not texts), "")
-        if isinstance(texts, Sized):
-            budget.take_chars(len(texts) * len(separator))
-        if isinstance(texts, list | tuple):
-            budget.take_chars(sum(len(text) for text in texts if isinstance(text, str)))
-    if name == "format" and any(_WIDE.search(v) for v in values if isinstance(v, str)):
-        raise SecurityError("the chat template formats with a width of millions")
-
-
-def _bind_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that takes what it reads and makes from the budget."""
-
-    @wraps(function)  # jinja reads from attributes which first argument it passes
-    def bound(*args: Any, **kwargs: Any) -> Any:
-        passed = len(args) > 0 and hasattr(function, "jinja_pass_arg")
-        # What another filter makes one by one is counted before it is read.
-        own = [_bound_loop(v) if isinstance(v, Iterator) else v for v in args[passed:]]
-        _check_arguments(name, [*own, *kwargs.values()])
-        result = function(*args[:passed], *own, **kwargs)
-        _budget.get().take_value(result)
-        return result
-
-    return bound
-
-
 class _BoundLoops(NodeTransformer):
-    """Sends the values of every loop and the parts of every ``~`` through the budget."""
+    """Sends loops, comparisons and the parts of every ``~`` through the budget."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:
         self.generic_visit(node)
         node.iter = self._filtered("bound_loop", node.iter)
+        return node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:
+        self.generic_visit(node)
+        node.expr = self._filtered("bound_value", node.expr)
+        for operand in node.ops:
+            operand.expr = self._filtered("bound_value", operand.expr)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
@@ -206,12 +108,18 @@ class _BoundedEnvironment(_TemplateEnvironment):
     intercepted_binops = frozenset({"+", "*", "%", "**"})
 
     def __init__(self) -> None:
-        super().__init__(finalize=_bound_output)
+        super().__init__(finalize=bound_value)
         for name in _UNNEEDED_FILTERS:
             del self.filters[name]
         del self.globals["lipsum"]
-        self.filters = {name: _bind_filter(name, f) for name, f in self.filters.items()}
-        self.filters |= {"bound_loop": _bound_loop, "bound_text": _bound_text}
+        self.filters = {name: bind_filter(name, f) for name, f in self.filters.items()}
+        compared = {name: bind_test(cast(Any, self.tests[name])) for name in _COMPARING_TESTS}
+        self.tests |= compared
+        self.filters |= {
+            "bound_loop": bound_loop,
+            "bound_text": bound_text,
+            "bound_value": bound_value,
+        }
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree: nodes.Template = _BoundLoops().visit(super()._parse(source, name, filename))
@@ -221,23 +129,28 @@ class _BoundedEnvironment(_TemplateEnvironment):
         if operator in ("*", "**") and not _is_small_product(operator, left, right):
             raise SecurityError("the chat template multiplies text or large numbers")
         if operator == "%":
-            _check_arguments("format", [left])
+            check_arguments("format", [left, *(right if isinstance(right, tuple) else [right])])
         if operator == "+":
-            _budget.get().take_value(left)
-            _budget.get().take_value(right)
-        return super().call_binop(context, operator, left, right)
+            current_budget.get().take_value(left)
+            current_budget.get().take_value(right)
+        result = super().call_binop(context, operator, left, right)
+        current_budget.get().take_value(result)
+        return result
 
     def call(self, context: Context, called: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(called, LoopContext):
-            args = (_bound_loop(args[0]),)
+            args = (bound_loop(args[0]),)
         else:
-            own = getattr(called, "__self__", None)
+            method = getattr(called, "__wrapped__", called)  # str.format is wrapped by the sandbox
+            own = getattr(method, "__self__", None)
+            values = [*args, *kwargs.values()]
+            for value in (own, *values):  # list.index compares
+                bound_value(value)
             texts = [own] if isinstance(own, str) else []
-            name = getattr(called, "__name__", "")
-            _check_arguments(name, [*texts, *args, *kwargs.values()])
+            check_arguments(getattr(method, "__name__", ""), [*texts, *values])
         result = super().call(context, called, *args, **kwargs)
         if isinstance(result, str):
-            _budget.get().take_chars(len(result))
+            current_budget.get().take_chars(len(result))
         return result
 
 
@@ -245,16 +158,34 @@ def _is_small_product(operator: str, left: Any, right: Any) -> bool:
     """True where both are numbers whose product or power stays within a machine word or so."""
     if not (isinstance(left, int | float) and isinstance(right, int | float)):
         return False
-    return operator == "*" or (abs(left) <= 10_000 and abs(right) <= 16)
+    if operator == "*":
+        return max(abs(left), abs(right)) <= 1 << 62
+    return abs(left) <= 10_000 and abs(right) <= 16
 
 
 def _raise_exception(message: str) -> NoReturn:
     raise ChatFormatError(" ".join(str(message).split()))
 
 
-def _write_json(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    """JSON as transformers writes it: jinja's own filter escapes for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+def _write_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON as transformers writes it: jinja's own filter escapes for HTML.
+
+    Args:
+        value: what is written.
+        ensure_ascii: escape all but ASCII.
+        indent: blanks of a level; None for one line.
+        separators: between items, and between key and value.
+        sort_keys: order keys by their names.
+    """
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _format_date(pattern: str) -> str:
@@ -305,7 +236,7 @@ class ChatTemplate:
         Raises:
             ChatFormatError: the template refuses the conversation, or runs over its bounds.
         """
-        budget, date = _budget.set(_Budget()), _is_today.set(today)
+        budget, date = current_budget.set(RenderingBudget()), _is_today.set(today)
         try:
             text = self._render(
                 messages=messages,
@@ -314,7 +245,7 @@ class ChatTemplate:
                 add_generation_prompt=opens_answer,
                 **self._names,
             )
-            _budget.get().take_chars(len(text))
+            current_budget.get().take_chars(len(text))
         except ChatFormatError:
             raise
         except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -322,6 +253,6 @@ class ChatTemplate:
         except (AttributeError, RecursionError, MemoryError) as error:
             raise ChatFormatError(f"messages: the chat template fails: {error!r}") from error
         finally:
-            _budget.reset(budget)
+            current_budget.reset(budget)
             _is_today.reset(date)
         return text

@@ -131,7 +131,7 @@ def test_what_is_missing_is_one_line_with_the_way_on(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
     with pytest.raises(ConfigError, match=r"no chat template.*base\.chat_template"):
         read_hf_tokenizer(tmp_path)
-    with pytest.raises(ConfigError, match="no special token ends an answer"):
+    with pytest.raises(ConfigError, match="writes no special token behind an answer"):
         read_hf_tokenizer(tmp_path, "{% for m in messages %}{{ m.content }}{% endfor %}")
     with pytest.raises(ConfigError, match="refuses a question and its answer: none today"):
         read_hf_tokenizer(tmp_path, "{{ raise_exception('none today') }}")
@@ -150,3 +150,57 @@ def test_a_conversation_that_the_template_refuses_names_its_reason(
             opened.encode_prompt([{"role": "tool", "content": "3"}])
     with pytest.raises(ChatFormatError, match="no assistant speaks"):
         opened.encode_conversation([{"role": "user", "content": "a"}])
+
+
+PLAIN_CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + (m.content or '') + '<|im_end|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""A template without tools, as very many have."""
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> ChatTokenizer:
+    path = tmp_path_factory.mktemp("plain")
+    write_tokenizer(path, "qwen3")
+    return ChatTokenizer(read_fast_tokenizer(path), *read_hf_tokenizer(path, PLAIN_CHATML))
+
+
+def test_tool_calls_that_the_template_leaves_out_are_refused(plain: ChatTokenizer) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "Rain?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+    ]
+    with pytest.raises(
+        ChatFormatError, match=r"messages\.1: the chat template writes no tool calls"
+    ):
+        plain.encode_conversation(messages)
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ({"role": "bogus", "content": "a"}, 'messages.0.role: must be one of .*, is "bogus"'),
+        ({"content": "a"}, "messages.0.role: must be one of"),
+        ({"role": "user"}, "messages.0.content: must be text"),
+        ({"role": "user", "content": 5}, "messages.0.content: must be text"),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]},
+            "messages.0.content.1: must be a text part",
+        ),
+    ],
+)
+def test_messages_that_a_template_would_leave_out_are_refused(
+    plain: ChatTokenizer, message: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(ChatFormatError, match=line):
+        plain.encode_prompt([message])
+
+
+def test_a_developer_is_the_system_where_the_template_knows_none(plain: ChatTokenizer) -> None:
+    said = [
+        plain.encode_prompt([{"role": role, "content": "a"}, {"role": "user", "content": "b"}])
+        for role in ("developer", "system")
+    ]
+    assert said[0] == said[1]

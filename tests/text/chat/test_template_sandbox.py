@@ -5,11 +5,17 @@ from __future__ import annotations
 import pytest
 
 from components.core.errors import DataError
-from components.text.chat import template_sandbox
+from components.text.chat import template_budget
 from components.text.chat.template_sandbox import ChatFormatError, ChatTemplate
 
 MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "So."}]
 GROW = "{% set ns = namespace(x='aaaaaaaaaa') %}{% for i in range(60) %}{% set ns.x = EXPRESSION %}{% endfor %}"
+
+NESTED = (
+    "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(40) %}"
+    "{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}"
+)
+"""Two lists of a million million items, each of forty lists that share theirs."""
 
 
 @pytest.mark.parametrize(
@@ -27,6 +33,7 @@ GROW = "{% set ns = namespace(x='aaaaaaaaaa') %}{% for i in range(60) %}{% set n
         ("{% macro turn(m) %}[{{ m.role }}]{% endmacro %}{{ turn(messages[0]) }}", "[user]"),
         ("{{ messages|map(attribute='role')|join(', ') }}", "user, assistant"),
         ("{% for k, v in messages[0].items() %}{{ k }}={{ v }};{% endfor %}", "role=user;content=hi;"),
+        ("{{ {'b': 1, 'a': 2}|tojson(separators=(',', ':'), sort_keys=true) }}", '{"a":2,"b":1}'),
         ("{{ '%02d' % 3 }}{{ 'x' in 'axb' }}{{ (7 * 6) // 4 }}", "03True10"),
     ],
 )  # fmt: skip
@@ -58,6 +65,24 @@ def test_what_templates_of_the_field_use_works(source: str, text: str | None) ->
         "{{ '%1000000000d' % 1 }}",
         "{{ '{:>1000000000}'.format('a') }}",
         "{{ 'a'|center(10**9) }}",
+        "{{ (range(1000)|list|join('\n'))|indent(1000000) }}",
+        "{{ range(1000)|list|tojson(indent=1000000) }}",
+        "{{ (range(1000)|list|join('\t')).expandtabs(1000000) }}",
+        "{{ ('" + "{0:99999}" * 10_000 + "').format(1) }}",
+        "{{ ('" + "{0:{1}}" * 1_000 + "').format(1, 1000000) }}",
+        "{% set x = '" + "%(a)99999s" * 10_000 + "' % {'a': 1} %}",
+        NESTED + "{% if ns.x == ns.y %}{% endif %}",
+        NESTED + "{% if 3 in ns.x %}{% endif %}",
+        NESTED + "{{ ns.x }}",
+        NESTED + "{{ ns.x|string }}",
+        NESTED + "{{ ns.x|tojson }}",
+        NESTED + "{{ ns.x ~ '' }}",
+        NESTED + "{{ '%s' % ns.x }}",
+        NESTED + "{{ '{}'.format(ns.x) }}",
+        NESTED + "{{ [ns.x, ns.y]|sort }}",
+        NESTED + "{{ ns.x.index(ns.y) }}",
+        NESTED + "{{ ns.x is eq(ns.y) }}",
+        "{% set ns = namespace(n=3) %}{% for i in range(40) %}{% set ns.n = ns.n * ns.n %}{% endfor %}",
     ],
 )  # fmt: skip
 def test_no_template_takes_the_machine(source: str) -> None:
@@ -87,7 +112,8 @@ def test_what_the_sandbox_forbids_is_one_line(source: str) -> None:
 
 
 def test_time_is_bounded_where_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_sandbox, "MAX_SECONDS", 0.2)
+    monkeypatch.setattr(template_budget, "MAX_SECONDS", 0.2)
+    monkeypatch.setattr(template_budget, "MAX_LOOP_PASSES", 10**12)
     slow = "{% set l = range(99999)|list %}{% for x in range(90000) %}{% if -1 in l %}{% endif %}{% endfor %}"
     with pytest.raises(ChatFormatError, match="takes more than"):
         ChatTemplate(slow, {}).render(MESSAGES)
