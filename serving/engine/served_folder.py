@@ -17,11 +17,11 @@ from components.core.settings import thread_count
 from components.export.onnx.decoding_threads import DecodingThreads, ThreadTunedBatch
 from components.export.onnx.ragged_runtime import OnnxModel
 from components.text.chat.chat_tokenizer import open_tokenizer
+from components.text.chat.token_bytes import token_bytes
 from components.text.chat.tokenizer_files import TOKENIZER_FILE, tokenizer_digest
 from serving.api.limits import EndpointLimits
 from serving.api.openai_endpoint import LoadedModel
 from serving.engine.batching_engine import Engine
-from serving.engine.detokenize import token_bytes
 
 ENDPOINT_FILE, BUNDLE_FOLDER, GRAPH_FILE = "endpoint.json", "bundle", "model.onnx"
 

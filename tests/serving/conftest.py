@@ -17,11 +17,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from components.text.chat.chat_tokenizer import ChatTokenizer
 from components.text.chat.house_template import HOUSE_TOKENS
+from components.text.chat.token_bytes import token_bytes
 from components.text.chat.tokenizer_files import drop_guards
 from serving.api.limits import EndpointLimits
 from serving.api.openai_endpoint import LoadedModel, create_app
 from serving.engine.batching_engine import DecodingBatch, Engine, MemoryBatch
-from serving.engine.detokenize import token_bytes
 from serving.engine.served_folder import Endpoint
 
 TEXT = ["Serialize obj to a JSON formatted str, then write it to the file."]

@@ -20,7 +20,9 @@ from components.export.hf.base_folder import digest_base
 from components.export.hf.hf_config import CONFIG_FILE, read_hf_config
 from components.export.hf.import_hf import ImportConfig, import_folder, limit_context
 from components.export.hf.import_tokenizer import seal_tokenizer
+from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.chat.hf_tokenizer import check_vocabulary_file
+from components.text.chat.token_bytes import token_bytes
 from models.shape import DecoderShape
 
 
@@ -113,10 +115,13 @@ def import_base_tokenizer(config: BaseConfig, work: Workdir) -> Tokenizer:
         work: where the tokenizer is written.
 
     Raises:
-        ConfigError: it has no usable chat template; names the way on.
+        ConfigError: it has no usable chat template, or is of pieces that no endpoint can stream;
+            names the way on.
         DataError: the folder changed, or a file is damaged.
     """
-    return seal_tokenizer(config.open_folder(), config.chat_template, work)
+    sealed = seal_tokenizer(config.open_folder(), config.chat_template, work)
+    token_bytes(open_tokenizer(work.artifact_folder(sealed)))  # else only the endpoint would see it
+    return sealed
 
 
 def import_base(config: BaseConfig, work: Workdir) -> Checkpoint:

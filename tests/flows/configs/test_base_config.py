@@ -9,6 +9,8 @@ import pytest
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
+from components.core.store.workdir import Workdir
+from components.export.hf.import_base import BaseConfig, import_base_tokenizer
 from flows.configs.target_config import read_target
 from flows.configs.text_run import TextRun
 from flows.runner.plan_view import RunPlan
@@ -173,3 +175,19 @@ def test_a_folder_that_cannot_be_used_is_refused_in_one_line(
     assert told in str(error.value)
     assert str(error.value).startswith("--set base=") or "base: " in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_pieces_that_no_endpoint_streams_are_refused_in_the_first_step(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    base = write_base(tmp_path / "base", "qwen3")
+    words = Tokenizer.from_file(str(base / "tokenizer.json"))
+    pieces = Tokenizer(models.BPE({"▁a": 0, "b": 1}, []))
+    pieces.pre_tokenizer, pieces.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    added = words.get_added_tokens_decoder().values()
+    pieces.add_special_tokens([token.content for token in added if token.special])
+    pieces.save(str(base / "tokenizer.json"))
+    with pytest.raises(ConfigError, match="no byte-level one: only models with a byte-level BPE"):
+        import_base_tokenizer(
+            BaseConfig.model_validate(str(base)), Workdir.temporary(tmp_path / "store")
+        )

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from components.text.chat.chat_tokenizer import ChatTokenizer
-from serving.engine.detokenize import TextStream, token_bytes
+from components.text.chat.token_bytes import token_bytes
+from serving.engine.detokenize import TextStream
 
 TEXT = "naïve 日本語 🦊 end"
 
