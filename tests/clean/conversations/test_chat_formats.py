@@ -113,6 +113,41 @@ def test_turns_are_read_right(row: dict[str, Any], expected: list[dict[str, Any]
     assert read(row) == expected
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "Hello?", "context": "By Ada.", "answer": "Hi."},
+        {"prompt": "Hello?", "input": "By Ada.", "output": "Hi."},
+        {"query": "Hello?", "input": " ", "context": "By Ada.", "response": "Hi."},
+        {"input": "Hello?", "context": "By Ada.", "output": "Hi."},
+        {"instruction": "Hello?", "input": "", "context": "By Ada.", "output": "Hi."},
+        {"question": "Hello?", "context": ["By Ada.", ""], "input": "Hello?", "answer": "Hi."},
+        {"prompt": HELLO[:1], "context": "By Ada.", "completion": HELLO[1:]},
+        {"prompt": HELLO[:1], "input": "By Ada.", "context": "By Ada.", "completion": "Hi."},
+    ],
+)
+def test_a_text_beside_a_question_follows_it(row: dict[str, Any]) -> None:
+    assert read(row) == [turn("user", "Hello?\nBy Ada."), HELLO[1]]
+
+
+def test_no_text_beside_a_question_is_dropped() -> None:
+    row = {"question": "Who?", "input": "Ada.", "context": "1842.", "answer": "Ada"}
+    assert read(row)[0] == turn("user", "Who?\nAda.\n1842.")
+    with pytest.raises(RefusedRow, match="context: is no text, but"):
+        read({"question": "Who?", "context": {"page": "Ada"}, "answer": "Ada"})
+    with pytest.raises(RefusedRow, match="has a text in input or context and no question before"):
+        read({"prompt": HELLO, "context": "By Ada.", "completion": "Hi."})
+
+
+def test_reasoning_is_kept_under_every_name_it_has() -> None:
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        answer = turn("assistant", "Hi.", **{"reasoning_content": "", name: "A greeting."})
+        assert read({"messages": [HELLO[0], answer]}) == [
+            HELLO[0],
+            turn("assistant", "Hi.", reasoning_content="A greeting."),
+        ]
+
+
 def test_turns_behind_the_last_answer_are_cut_and_counted() -> None:
     conversation = read_conversation({"messages": [*HELLO, turn("user", "Thanks")]}, 10_000)
     assert (conversation.messages, conversation.cut_turns) == (HELLO, 1)

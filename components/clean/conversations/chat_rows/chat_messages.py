@@ -32,6 +32,8 @@ ROLES = {
     "observation": "tool",
 }
 """Role as it is written -> role of the form."""
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+"""Names of a turn's reasoning: DeepSeek's, OpenRouter's and vLLM's, gpt-oss's and Ollama's."""
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _UNDECODED_BYTE = re.compile("[\udc80-\udcff]")
@@ -94,8 +96,9 @@ def _add_answer_fields(message: Message, value: Mapping[Any, Any], place: str) -
     """Add to an assistant's turn its reasoning, refusal, calls and weight."""
     if isinstance(value.get("refusal"), str) and not message["content"]:
         message["content"] = value["refusal"]
-    reasoning = value.get("reasoning_content")
-    if isinstance(reasoning, str) and reasoning:
+    thoughts = [value.get(name) for name in REASONING_FIELDS]
+    reasoning = next((text for text in thoughts if isinstance(text, str) and text.strip()), None)
+    if reasoning is not None:
         message["reasoning_content"] = reasoning
     calls = value.get("tool_calls") or value.get("function_call")
     if isinstance(calls, str):
