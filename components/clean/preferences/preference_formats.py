@@ -8,7 +8,6 @@ Rated rows have one answer and a number, several, or KTO's yes or no.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from components.clean.conversations.chat_rows.chat_formats import (
     MESSAGE_FIELDS,
     QUESTION_FIELDS,
     read_turns,
+    read_turns_text,
 )
 from components.clean.conversations.chat_rows.chat_messages import Message, read_message
 from components.clean.conversations.chat_rows.conversation import read_tools
@@ -195,14 +195,7 @@ def _read_text_turns(text: Any) -> list[Any] | None:
         return None
     if is_dialogue_text(text):
         return [*split_dialogue(text)]
-    if not text.lstrip().startswith("["):
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    is_turns = isinstance(value, list) and value and all(isinstance(t, Mapping) for t in value)
-    return value if is_turns else None
+    return read_turns_text(text)
 
 
 def _find_rating(fields: Fields, ratings: Sequence[str]) -> float | None:

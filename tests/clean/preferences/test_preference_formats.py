@@ -116,6 +116,12 @@ def test_a_text_beside_a_prompt_follows_it(row: dict[str, Any]) -> None:
     assert read(row).messages == [{"role": "user", "content": "Hello?\nBy Ada."}, *PAIR]
 
 
+def test_a_system_text_given_twice_stands_once():
+    kind = {"role": "system", "content": "Be kind."}
+    row = {"system": "Be kind.", "prompt": [kind, ASKED], "chosen": "Hi.", "rejected": "Go away."}
+    assert read(row).messages == [kind, ASKED, *PAIR]
+
+
 def test_a_rated_conversation_may_stand_beside_its_parts():
     row = {"prompt": "Hello?", "completion": "Hi.", "messages": [ASKED, GOOD], "label": True}
     assert read(row).messages == [ASKED, {**GOOD, "rating": 1.0}]
@@ -224,6 +230,10 @@ def test_a_named_rating_that_is_missing_is_named():
 def test_an_answer_that_begins_as_a_list_does_is_text():
     row = read({"prompt": "Three?", "chosen": "[1, 2, 3]", "rejected": "[]"})
     assert [turn["content"] for turn in row.messages[1:]] == ["[1, 2, 3]", "[]"]
+    lists = '[{"name": "Ada"}]', '[{"from": "Oslo", "to": "Rome"}]'
+    for prompt in ("A trip?", '[{"name": "Eve"}]'):
+        row = read({"prompt": prompt, "chosen": lists[0], "rejected": lists[1]})
+        assert [turn["content"] for turn in row.messages] == [prompt, *lists]
 
 
 def test_tool_calls_may_be_preferred():

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.clean.conversations.chat_rows.chat_messages import read_message
+from components.clean.conversations.chat_rows.chat_messages import is_message, read_message
 from components.clean.conversations.chat_rows.refused_row import RefusedRow, show_short
 
 MESSAGE_FIELDS = ("messages", "conversations", "conversation")
@@ -45,10 +45,19 @@ def read_turns(row: Any) -> tuple[list[Any], Any]:
     turns = _find_turns(fields, row)
     systems = [_text_field(fields, name) for name in _SYSTEM_FIELDS]
     system = next((text for text in systems if text.strip()), "")
-    if system:
+    if system and not (turns and _is_system_text(turns[0], system)):
         turns = [{"role": "system", "content": system}, *turns]
     tools = next((fields[name] for name in _TOOL_FIELDS if name in fields), None)
     return turns, _decode(tools, "tools") if isinstance(tools, str) else tools
+
+
+def _is_system_text(turn: Any, text: str) -> bool:
+    """True for a system's turn that says the text."""
+    try:
+        message = read_message(turn, "messages.0")
+    except RefusedRow:
+        return False  # it is refused when its turn comes, by its place
+    return message["role"] == "system" and str(message["content"]).strip() == text.strip()
 
 
 def _find_turns(fields: Fields, row: Mapping[Any, Any]) -> list[Any]:
@@ -60,12 +69,41 @@ def _find_turns(fields: Fields, row: Mapping[Any, Any]) -> list[Any]:
     asked = next((name for name in names if name in fields), None)
     if answer is None or asked is None:
         raise RefusedRow(_explain_unknown(row))
-    if isinstance(fields[asked], Sequence) and not isinstance(fields[asked], str):
-        turns = _add_inputs(_list_of(fields[asked], asked), _read_inputs(fields, asked))
-        return [*turns, *_turns_of_answer(fields[answer], answer)]
-    question = _text_field(fields, asked)
-    question = _join_lines([question, *_read_inputs(fields, asked)])
-    return [*_earlier_pairs(fields), *_pair(question, _text_field(fields, answer))]
+    turns = _read_turns_field(fields, asked)
+    if turns is not None:
+        turns = _add_inputs(turns, _read_inputs(fields, asked))
+        return [*turns, *(_read_turns_field(fields, answer) or [_answer(fields, answer)])]
+    question = _join_lines([_text_field(fields, asked), *_read_inputs(fields, asked)])
+    turns = None if isinstance(fields[answer], str) else _read_turns_field(fields, answer)
+    asking = {"role": "user", "content": question}
+    return [*_earlier_pairs(fields), asking, *(turns or [_answer(fields, answer)])]
+
+
+def _answer(fields: Fields, name: str) -> dict[str, str]:
+    return {"role": "assistant", "content": _text_field(fields, name)}
+
+
+def _read_turns_field(fields: Fields, name: str) -> list[Any] | None:
+    """Messages of a field, which a table may hold as JSON; None where it is something else."""
+    value = fields[name]
+    if isinstance(value, str):
+        return read_turns_text(value)
+    return _list_of(value, name) if isinstance(value, list) and not _are_texts(value) else None
+
+
+def _are_texts(values: list[Any]) -> bool:
+    return bool(values) and all(isinstance(value, str) for value in values)
+
+
+def read_turns_text(text: str) -> list[Any] | None:
+    """Messages of a text that is their JSON; None of any other text, lists of other things too."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return values if values and all(is_message(value) for value in values) else None
 
 
 def _read_inputs(fields: Fields, asked: str) -> list[str]:
@@ -74,7 +112,7 @@ def _read_inputs(fields: Fields, asked: str) -> list[str]:
     for name in INPUT_FIELDS:
         if name in fields and name != asked:
             value = fields[name]
-            is_list = isinstance(value, list) and all(isinstance(text, str) for text in value)
+            is_list = isinstance(value, list) and (not value or _are_texts(value))
             texts.append(_join_lines(value) if is_list else _text_field(fields, name))
     return texts
 
@@ -117,12 +155,6 @@ def _list_of(value: Any, name: str) -> list[Any]:
     if not turns:
         raise RefusedRow(f"{name}: holds no message")
     return turns
-
-
-def _turns_of_answer(value: Any, name: str) -> list[Any]:
-    if isinstance(value, str) and not value.lstrip().startswith("["):
-        return [{"role": "assistant", "content": value}]
-    return _list_of(value, name)
 
 
 def _text_field(fields: Fields, name: str) -> str:
