@@ -18,7 +18,8 @@ from components.lineage.page_history import PageQuery, read_columns
 from components.text.chat.chat_turns import MESSAGES_FILE
 from components.text.chat.judged_prompts import JUDGED_FILE, OWN_ANSWERS_FILE
 
-_LABEL = re.compile(r"(?:(?P<folder>[^/]+)/)?(?P<row>[^/]+:[0-9]+)")
+_LABEL = re.compile(r"(?:(?P<folder>.*)/)?(?P<name>[^/]+):(?P<number>[0-9]+)", re.DOTALL)
+"""File and number of a row; an address knows of a path the file's folder and its name."""
 
 
 def holds_conversations(node: ArtifactNode) -> bool:
@@ -57,19 +58,27 @@ def count_judged_answers(
 def find_row_address(settings: Settings, typed: str) -> str | None:
     """Address of the row that ``FILE:NUMBER`` names; None where the text typed names none.
 
+    The file is given by its name, with its folder, or by any path to it.
+
     Raises:
         ConfigError: several rows are called so, in files of one name or in versions of a file.
     """
     label = _LABEL.fullmatch(typed.removeprefix("./"))
     if label is None:
         return None
-    folder = label["folder"]
-    start = f"file:///{quote(folder, safe='')}/" if folder else "file:///"
+    name, start = label["name"], "file:///"
+    if label["folder"] is not None:
+        path = Path(f"{label['folder']}/{name}")
+        if path.parts[0] == "~":
+            path = path.expanduser()
+        path = path.resolve()  # as the run that read the file has it
+        name, start = path.name, f"{start}{quote(path.parent.name, safe='')}/"
+    row = f"{name}:{label['number']}"
     addresses: set[str] = set()
     for node in filter(holds_rows, ArtifactGraph.read(settings.store)):
-        for name in (name for name in node.files if name.startswith("ledger/")):
-            table = read_columns(settings.store / node.name / name, ["url", "row"])
-            urls = table.filter(pc.equal(table["row"], label["row"]))["url"].to_pylist()
+        for ledger in (name for name in node.files if name.startswith("ledger/")):
+            table = read_columns(settings.store / node.name / ledger, ["url", "row"])
+            urls = table.filter(pc.equal(table["row"], row))["url"].to_pylist()
             addresses.update(url for url in urls if url.startswith(start))
     if len(addresses) > 1:
         raise ConfigError(f"{typed}: may be {' or '.join(sorted(addresses))}: say which")

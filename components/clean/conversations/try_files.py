@@ -45,7 +45,7 @@ def explain_unusable_file(
                 else:
                     return ""
     except DataError as error:
-        return str(error)
+        return str(error).removeprefix(f"{words.section}.files: ")  # the caller names the field
     if not first:
         return f"{file.name} holds no row"
     return (

@@ -8,7 +8,6 @@ Rated rows have one answer and a number, several, or KTO's yes or no.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,11 @@ from typing import Any
 
 from components.clean.conversations.chat_rows.chat_formats import (
     ANSWER_FIELDS,
+    INPUT_FIELDS,
     MESSAGE_FIELDS,
     QUESTION_FIELDS,
     read_turns,
+    read_turns_text,
 )
 from components.clean.conversations.chat_rows.chat_messages import Message, read_message
 from components.clean.conversations.chat_rows.conversation import read_tools
@@ -81,8 +82,9 @@ def read_judged_turns(row: Any, ratings: Sequence[str]) -> JudgedTurns:
 
 
 def _read_pair(fields: Fields, better: str, worse: str) -> JudgedTurns:
-    prompt, tools = _read_prompt({k: v for k, v in fields.items() if k not in (better, worse)})
     sides = [_read_side(fields, name) for name in (better, worse)]
+    beside = {k: v for k, v in fields.items() if k not in (better, worse)}
+    prompt, tools = _read_prompt_alone(beside, [turns[-1] for turns in sides])
     for name, turns in zip((better, worse), sides, strict=True):
         if turns[-1]["role"] != "assistant":
             raise RefusedRow(f"{name}: its last turn is no answer, but the {turns[-1]['role']}'s")
@@ -99,17 +101,41 @@ def _read_pair(fields: Fields, better: str, worse: str) -> JudgedTurns:
 
 def _read_rated(fields: Fields, rating: float) -> JudgedTurns:
     name = next((name for name in ANSWER_FIELDS if name in fields), None)
-    prompt, tools = _read_prompt({k: v for k, v in fields.items() if k not in ANSWER_FIELDS})
+    beside = {k: v for k, v in fields.items() if k not in ANSWER_FIELDS}
     if name is not None:
         turns = _read_side(fields, name)
+        prompt, tools = _read_prompt_alone(beside, turns[-1:])
         prompt = _merge_prompts(prompt, turns[:-1], name)
     else:
+        prompt, tools = _read_prompt(beside)
         prompt, turns = prompt[:-1], prompt[-1:]
     if not turns:
         raise RefusedRow("has a rating, and no answer that it is of")
     if turns[-1]["role"] != "assistant":
         raise RefusedRow(f"its last turn is no answer, but the {turns[-1]['role']}'s")
     return JudgedTurns(prompt, tools, turns[-1:], [{"rating": rating}])
+
+
+def _read_prompt_alone(
+    fields: Fields, answers: Sequence[Message]
+) -> tuple[list[Message], list[Any] | None]:
+    """(turns, tools) of the fields of a prompt, beside which the answers have fields of their own.
+
+    A conversation there may end with one of the answers, which is cut, or with another one: then
+    the prompt is that of a question's field, as in UltraFeedback.
+    """
+    prompt, tools = _read_prompt(fields)
+    if not prompt or prompt[-1]["role"] != "assistant":
+        return prompt, tools
+    if len(prompt) > 1 and any(_is_same_answer(prompt[-1], answer) for answer in answers):
+        return prompt[:-1], tools
+    asked, _ = _read_prompt({k: v for k, v in fields.items() if k not in MESSAGE_FIELDS})
+    return asked or prompt, tools
+
+
+def _is_same_answer(first: Message, second: Message) -> bool:
+    texts = [str(answer["content"]).strip() for answer in (first, second)]
+    return texts[0] == texts[1] and first.get("tool_calls") == second.get("tool_calls")
 
 
 def _read_prompt(fields: Fields) -> tuple[list[Message], list[Any] | None]:
@@ -119,9 +145,11 @@ def _read_prompt(fields: Fields) -> tuple[list[Message], list[Any] | None]:
     if asked is None:
         return [], read_tools(fields.get("tools"))
     written = _read_text_turns(fields[asked])
-    if written is not None:
-        fields = {**{k: v for k, v in fields.items() if k not in names}, "messages": written}
-    if written is not None or asked in MESSAGE_FIELDS:
+    if written is not None:  # as messages, beside what else the prompt has
+        others = [name for name in names if name == asked or name not in INPUT_FIELDS]
+        fields = {k: v for k, v in fields.items() if k not in others}
+        fields["messages" if asked in MESSAGE_FIELDS else "prompt"] = written
+    if asked in MESSAGE_FIELDS:
         turns, tools = read_turns(fields)
     else:  # a question's reader wants an answer too
         turns, tools = read_turns({**fields, "completion": ""})
@@ -167,14 +195,7 @@ def _read_text_turns(text: Any) -> list[Any] | None:
         return None
     if is_dialogue_text(text):
         return [*split_dialogue(text)]
-    if not text.lstrip().startswith("["):
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    is_turns = isinstance(value, list) and value and all(isinstance(t, Mapping) for t in value)
-    return value if is_turns else None
+    return read_turns_text(text)
 
 
 def _find_rating(fields: Fields, ratings: Sequence[str]) -> float | None:

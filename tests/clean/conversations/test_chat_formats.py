@@ -50,6 +50,11 @@ def read(row: Any) -> list[dict[str, Any]]:
         {"query": "Hello?", "response": "Hi.", "history": None, "system": ""},
         {"prompt": HELLO[:1], "completion": HELLO[1:]},
         {"prompt": HELLO[:1], "completion": "Hi."},
+        {"prompt": json.dumps(HELLO[:1]), "completion": json.dumps(HELLO[1:])},
+        {"prompt": "Hello?", "completion": HELLO[1:]},
+        {"messages": [{"Role": "User", "Content": "Hello?"}, {"ROLE": "Bard", "CONTENT": "Hi."}]},
+        {"messages": [{"From": "prompter", "from": None, "Value": "Hello?"}, HELLO[1]]},
+        {"conversations": [turn("prompter", "Hello?"), {"from": "bing", "value": "Hi."}]},
     ],
 )
 def test_every_format_gives_the_same_messages(row: dict[str, Any]) -> None:
@@ -111,6 +116,85 @@ def test_every_format_gives_the_same_messages(row: dict[str, Any]) -> None:
 )
 def test_turns_are_read_right(row: dict[str, Any], expected: list[dict[str, Any]]) -> None:
     assert read(row) == expected
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "Hello?", "context": "By Ada.", "answer": "Hi."},
+        {"prompt": "Hello?", "input": "By Ada.", "output": "Hi."},
+        {"query": "Hello?", "input": " ", "context": "By Ada.", "response": "Hi."},
+        {"input": "Hello?", "context": "By Ada.", "output": "Hi."},
+        {"instruction": "Hello?", "input": "", "context": "By Ada.", "output": "Hi."},
+        {"question": "Hello?", "context": ["By Ada.", ""], "input": "Hello?", "answer": "Hi."},
+        {"prompt": HELLO[:1], "context": "By Ada.", "completion": HELLO[1:]},
+        {"prompt": HELLO[:1], "input": "By Ada.", "context": "By Ada.", "completion": "Hi."},
+    ],
+)
+def test_a_text_beside_a_question_follows_it(row: dict[str, Any]) -> None:
+    assert read(row) == [turn("user", "Hello?\nBy Ada."), HELLO[1]]
+
+
+def test_no_text_beside_a_question_is_dropped() -> None:
+    row = {"question": "Who?", "input": "Ada.", "context": "1842.", "answer": "Ada"}
+    assert read(row)[0] == turn("user", "Who?\nAda.\n1842.")
+    with pytest.raises(RefusedRow, match="context: is no text, but"):
+        read({"question": "Who?", "context": {"page": "Ada"}, "answer": "Ada"})
+    with pytest.raises(RefusedRow, match="has a text in input or context and no question before"):
+        read({"prompt": HELLO, "context": "By Ada.", "completion": "Hi."})
+
+
+def test_reasoning_is_kept_under_every_name_it_has() -> None:
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        answer = turn("assistant", "Hi.", **{"reasoning_content": "", name: "A greeting."})
+        assert read({"messages": [HELLO[0], answer]}) == [
+            HELLO[0],
+            turn("assistant", "Hi.", reasoning_content="A greeting."),
+        ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[Docs](https://a.example) say so.",
+        "[1, 2, 3]",
+        '[{"name": "Ada"}]',
+        '[{"from": "Oslo", "to": "Rome", "value": 3}]',
+        '[{"role": "user", "name": "Ada"}]',
+        "[]",
+        "[[",
+    ],
+)
+@pytest.mark.parametrize("prompt", [HELLO[:1], json.dumps(HELLO[:1]), "Hello?"])
+def test_an_answer_that_begins_as_a_list_does_is_text(prompt: Any, answer: str) -> None:
+    row = {"prompt": prompt, "completion": answer}
+    assert read(row) == [HELLO[0], turn("assistant", answer)]
+
+
+def test_a_question_that_is_a_list_of_json_is_text() -> None:
+    row = {"question": '[{"price": 1}, {"price": 2}]', "answer": "3"}
+    assert read(row)[0] == turn("user", '[{"price": 1}, {"price": 2}]')
+
+
+def test_results_of_an_interpreter_follow_its_call() -> None:
+    row = [*WEATHER[:2], turn("ipython", "-3"), WEATHER[3]]
+    assert read({"messages": row}) == [*WEATHER[:2], turn("tool", "-3"), WEATHER[3]]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        turn("system", "Be brief."),
+        turn("developer", [{"type": "text", "text": "Be brief."}]),
+        {"from": "System", "value": "Be brief.\n"},
+    ],
+)
+def test_a_system_text_given_twice_stands_once(first: dict[str, Any]) -> None:
+    messages = read({"system": "Be brief.", "messages": [first, *HELLO]})
+    assert [message["role"] for message in messages] == ["system", "user", "assistant"]
+    assert messages[0]["content"].strip() == "Be brief."
+    other = read({"system": "Be kind.", "messages": [first, *HELLO]})
+    assert other[0]["content"].strip() == "Be kind.\n\nBe brief."
 
 
 def test_turns_behind_the_last_answer_are_cut_and_counted() -> None:

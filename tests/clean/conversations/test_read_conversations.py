@@ -451,7 +451,7 @@ def test_too_many_bad_rows_end_the_run_in_one_line(read: Read, file_of: FileOf) 
         (b"\n \n", "own/chats.jsonl holds no row"),
         (b"[]", "own/chats.jsonl holds no row"),
         (b'{"prompt": "a", "chosen": "b"}\n', "its fields (prompt, chosen) are of no known format"),
-        (b"id,question\n1,2\n", "no row of own/chats.jsonl is a conversation"),
+        (b"id,question\n1,2\n", "chats.jsonl looks like CSV: save it as JSON lines or Parquet"),
         (b"PAR1rubbish", "cannot be read as Parquet from here on"),
     ],
 )

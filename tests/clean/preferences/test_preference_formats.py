@@ -45,6 +45,20 @@ def read(row: Any, *ratings: str, longest: int = 10_000) -> JudgedRow:
             "chosen": {"from": "gpt", "value": "Hi."},
             "rejected": {"from": "gpt", "value": "Go away."},
         },
+        {
+            "prompt": "Hello?",
+            "chosen": [ASKED, GOOD],
+            "rejected": [ASKED, BAD],
+            "messages": [ASKED, GOOD],
+            "score_chosen": 8.0,
+        },
+        {"messages": [ASKED, BAD], "chosen": "Hi.", "rejected": "Go away."},
+        {
+            "prompt": "Hello?",
+            "messages": [ASKED, {"role": "assistant", "content": "Well?"}],
+            "chosen": "Hi.",
+            "rejected": "Go away.",
+        },
         {"chosen": f"{HH} Hi.", "rejected": f"{HH} Go away."},
         {"prompt": HH, "chosen": " Hi.", "rejected": " Go away."},
         {
@@ -80,6 +94,37 @@ def test_every_format_of_a_pair_gives_the_same_answers(row: dict[str, Any]) -> N
 def test_prompts_of_several_turns_are_whole(row: dict[str, Any]) -> None:
     assert read(row).prompt == LONGER
     assert read(row).messages == [*LONGER, *PAIR]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Hello?", "context": "By Ada.", "chosen": "Hi.", "rejected": "Go away."},
+        {"question": "Hello?", "input": "By Ada.", "chosen": "Hi.", "rejected": "Go away."},
+        {"prompt": HH, "input": "By Ada.", "chosen": "Hi.", "rejected": "Go away."},
+        {"prompt": PROMPT, "context": "By Ada.", "chosen": [GOOD], "rejected": [BAD]},
+        {
+            "instruction": "Hello?",
+            "input": "",
+            "context": "By Ada.",
+            "chosen": "Hi.",
+            "rejected": "Go away.",
+        },
+    ],
+)
+def test_a_text_beside_a_prompt_follows_it(row: dict[str, Any]) -> None:
+    assert read(row).messages == [{"role": "user", "content": "Hello?\nBy Ada."}, *PAIR]
+
+
+def test_a_system_text_given_twice_stands_once():
+    kind = {"role": "system", "content": "Be kind."}
+    row = {"system": "Be kind.", "prompt": [kind, ASKED], "chosen": "Hi.", "rejected": "Go away."}
+    assert read(row).messages == [kind, ASKED, *PAIR]
+
+
+def test_a_rated_conversation_may_stand_beside_its_parts():
+    row = {"prompt": "Hello?", "completion": "Hi.", "messages": [ASKED, GOOD], "label": True}
+    assert read(row).messages == [ASKED, {**GOOD, "rating": 1.0}]
 
 
 def test_a_dialogue_in_one_text_is_split_at_its_speakers():
@@ -185,6 +230,10 @@ def test_a_named_rating_that_is_missing_is_named():
 def test_an_answer_that_begins_as_a_list_does_is_text():
     row = read({"prompt": "Three?", "chosen": "[1, 2, 3]", "rejected": "[]"})
     assert [turn["content"] for turn in row.messages[1:]] == ["[1, 2, 3]", "[]"]
+    lists = '[{"name": "Ada"}]', '[{"from": "Oslo", "to": "Rome"}]'
+    for prompt in ("A trip?", '[{"name": "Eve"}]'):
+        row = read({"prompt": prompt, "chosen": lists[0], "rejected": lists[1]})
+        assert [turn["content"] for turn in row.messages] == [prompt, *lists]
 
 
 def test_tool_calls_may_be_preferred():

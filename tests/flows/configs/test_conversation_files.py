@@ -70,11 +70,15 @@ def test_a_step_more_where_there_are_files(tmp_path: Path, here: Settings) -> No
     ("content", "said"),
     [
         (None, "is no file"),
+        (
+            "a\n1\n",
+            "none of the first rows of bad.jsonl is a conversation, the first: row 1 no",
+        ),
         ("", "bad.jsonl holds no row"),
         ('{"prompt": "a", "chosen": "b"}\n', "row 1 its fields (prompt, chosen) are of no known"),
         (
             "a,b\n1,2\n",
-            "none of the first rows of bad.jsonl is a conversation, the first: row 1 no",
+            "files.1: bad.jsonl looks like CSV: save it as JSON lines or Parquet",
         ),
     ],
 )

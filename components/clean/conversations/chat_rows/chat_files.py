@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from components.clean.conversations.chat_rows.delimited_head import is_delimited_text
 from components.core.config.hashed_file import HashedFile
 from components.core.errors import DataError
 from components.core.io.decompress import BrokenStream, open_decompressed
@@ -43,14 +44,19 @@ def read_chat_rows(
         section: part of the run's config that names the file and bounds its texts, for errors.
 
     Raises:
-        DataError: the file changed since the run was planned.
+        DataError: the file changed since the run was planned, or is a table written as text.
     """
     file.check_unchanged(f"{section}.files")
     longest = _ESCAPE_BYTES * max_characters + _MAX_OVERHEAD
     too_long = f"its row is longer than {longest} bytes (six times {section}.max_characters)"
-    number = 0
+    number, is_first = 0, True
     try:
         for number, row in _read_file(Path(file.path), longest, too_long, scratch):
+            if is_first and isinstance(row, BrokenJson) and _is_delimited(Path(file.path)):
+                raise DataError(
+                    f"{section}.files: {file.name} looks like CSV: save it as JSON lines or Parquet"
+                )
+            is_first = False
             yield number, row
     except BrokenStream as error:
         yield number + 1, BrokenJson(f"{error}; from here on nothing is read")
@@ -72,6 +78,15 @@ def _read_file(path: Path, longest: int, too_long: str, scratch: Path) -> Iterat
     except NotJsonLines:
         with path.open("rb") as raw, open_decompressed(raw) as stream:
             yield from enumerate(stream_json_values(open_utf8(stream), longest, too_long), 1)
+
+
+def _is_delimited(path: Path) -> bool:
+    """True for a table written as text."""
+    try:
+        with path.open("rb") as raw, open_decompressed(raw) as stream:
+            return _peek(stream) != _PARQUET and is_delimited_text(open_utf8(stream))
+    except BrokenStream:
+        return False  # its first row says so
 
 
 def _peek(stream: BinaryIO) -> bytes:

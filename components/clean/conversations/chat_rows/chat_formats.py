@@ -1,9 +1,9 @@
 """Formats of conversations, recognised row by row by their fields.
 
 OpenAI's ``messages``, ShareGPT's ``conversations``, Alpaca's ``instruction`` and ``output``, and
-pairs of a question and an answer, as trl, axolotl and LLaMA-Factory read them: an Alpaca ``input``
-follows its instruction on a new line, ``history`` holds earlier pairs, a prompt and its completion
-may be lists of messages.
+pairs of a question and an answer, as trl, axolotl and LLaMA-Factory read them: an ``input`` or
+``context`` follows its instruction or question on a new line, ``history`` holds earlier pairs, a
+prompt and its completion may be lists of messages.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.clean.conversations.chat_rows.chat_messages import is_message, read_message
 from components.clean.conversations.chat_rows.refused_row import RefusedRow, show_short
 
 MESSAGE_FIELDS = ("messages", "conversations", "conversation")
 QUESTION_FIELDS = ("question", "prompt", "query", "input")
 ANSWER_FIELDS = ("answer", "completion", "response", "output")
-_INPUT_FIELDS = ("input", "context")
+INPUT_FIELDS = ("input", "context")
+"""Fields of a text that a question is about."""
 _SYSTEM_FIELDS = ("system", "system_prompt")
 _TOOL_FIELDS = ("tools", "functions")
 KNOWN_FIELDS = (
@@ -41,11 +43,21 @@ def read_turns(row: Any) -> tuple[list[Any], Any]:
         raise RefusedRow(f"is no object, but {show_short(row)}")
     fields = {str(name).lower(): value for name, value in row.items() if value is not None}
     turns = _find_turns(fields, row)
-    system = _text_field(fields, _SYSTEM_FIELDS)
-    if system.strip():
+    systems = [_text_field(fields, name) for name in _SYSTEM_FIELDS]
+    system = next((text for text in systems if text.strip()), "")
+    if system and not (turns and _is_system_text(turns[0], system)):
         turns = [{"role": "system", "content": system}, *turns]
     tools = next((fields[name] for name in _TOOL_FIELDS if name in fields), None)
     return turns, _decode(tools, "tools") if isinstance(tools, str) else tools
+
+
+def _is_system_text(turn: Any, text: str) -> bool:
+    """True for a system's turn that says the text."""
+    try:
+        message = read_message(turn, "messages.0")
+    except RefusedRow:
+        return False  # it is refused when its turn comes, by its place
+    return message["role"] == "system" and str(message["content"]).strip() == text.strip()
 
 
 def _find_turns(fields: Fields, row: Mapping[Any, Any]) -> list[Any]:
@@ -53,19 +65,78 @@ def _find_turns(fields: Fields, row: Mapping[Any, Any]) -> list[Any]:
         if name in fields:
             return _list_of(fields[name], name)
     answer = next((name for name in ANSWER_FIELDS if name in fields), None)
-    if answer is not None and "instruction" in fields:
-        parts = [_text_field(fields, ("instruction",)), _text_field(fields, _INPUT_FIELDS)]
-        question = "\n".join(part for part in parts if part)
-        return [*_earlier_pairs(fields), *_pair(question, _text_field(fields, (answer,)))]
-    asked = next((name for name in QUESTION_FIELDS if name in fields), None)
-    if answer is not None and asked is not None:
-        if isinstance(fields[asked], Sequence) and not isinstance(fields[asked], str):
-            return [*_list_of(fields[asked], asked), *_turns_of_answer(fields[answer], answer)]
-        return [
-            *_earlier_pairs(fields),
-            *_pair(_text_field(fields, (asked,)), _text_field(fields, (answer,))),
-        ]
-    raise RefusedRow(_explain_unknown(row))
+    names = ("instruction", *QUESTION_FIELDS)
+    asked = next((name for name in names if name in fields), None)
+    if answer is None or asked is None:
+        raise RefusedRow(_explain_unknown(row))
+    turns = _read_turns_field(fields, asked)
+    if turns is not None:
+        turns = _add_inputs(turns, _read_inputs(fields, asked))
+        return [*turns, *(_read_turns_field(fields, answer) or [_answer(fields, answer)])]
+    question = _join_lines([_text_field(fields, asked), *_read_inputs(fields, asked)])
+    turns = None if isinstance(fields[answer], str) else _read_turns_field(fields, answer)
+    asking = {"role": "user", "content": question}
+    return [*_earlier_pairs(fields), asking, *(turns or [_answer(fields, answer)])]
+
+
+def _answer(fields: Fields, name: str) -> dict[str, str]:
+    return {"role": "assistant", "content": _text_field(fields, name)}
+
+
+def _read_turns_field(fields: Fields, name: str) -> list[Any] | None:
+    """Messages of a field, which a table may hold as JSON; None where it is something else."""
+    value = fields[name]
+    if isinstance(value, str):
+        return read_turns_text(value)
+    return _list_of(value, name) if isinstance(value, list) and not _are_texts(value) else None
+
+
+def _are_texts(values: list[Any]) -> bool:
+    return bool(values) and all(isinstance(value, str) for value in values)
+
+
+def read_turns_text(text: str) -> list[Any] | None:
+    """Messages of a text that is their JSON; None of any other text, lists of other things too."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return values if values and all(is_message(value) for value in values) else None
+
+
+def _read_inputs(fields: Fields, asked: str) -> list[str]:
+    """Texts beside a question, lists of texts line by line."""
+    texts = []
+    for name in INPUT_FIELDS:
+        if name in fields and name != asked:
+            value = fields[name]
+            is_list = isinstance(value, list) and (not value or _are_texts(value))
+            texts.append(_join_lines(value) if is_list else _text_field(fields, name))
+    return texts
+
+
+def _join_lines(texts: Sequence[str]) -> str:
+    """Texts line by line, without the empty ones and those that stand there already."""
+    return "\n".join(dict.fromkeys(text for text in texts if text.strip()))
+
+
+def _add_inputs(turns: list[Any], texts: Sequence[str]) -> list[Any]:
+    """Turns of a prompt whose last one is followed by the texts beside it.
+
+    Raises:
+        RefusedRow: the last one is no user's text.
+    """
+    if not _join_lines(texts):
+        return turns
+    asked = read_message(turns[-1], f"messages.{len(turns) - 1}")
+    if asked["role"] != "user":
+        raise RefusedRow(
+            f"has a text in {' or '.join(INPUT_FIELDS)} and no question before it, but the turn of "
+            f"the {asked['role']}"
+        )
+    return [*turns[:-1], {**asked, "content": _join_lines([asked["content"], *texts])}]
 
 
 def _explain_unknown(row: Mapping[Any, Any]) -> str:
@@ -86,20 +157,12 @@ def _list_of(value: Any, name: str) -> list[Any]:
     return turns
 
 
-def _turns_of_answer(value: Any, name: str) -> list[Any]:
-    if isinstance(value, str) and not value.lstrip().startswith("["):
-        return [{"role": "assistant", "content": value}]
-    return _list_of(value, name)
-
-
-def _text_field(fields: Fields, names: Sequence[str]) -> str:
-    """Text of the first of the fields that there is; empty where there is none."""
-    for name in names:
-        if name in fields:
-            if not isinstance(fields[name], str):
-                raise RefusedRow(f"{name}: is no text, but {show_short(fields[name])}")
-            return str(fields[name])
-    return ""
+def _text_field(fields: Fields, name: str) -> str:
+    """Text of a field; empty where there is none."""
+    value = fields.get(name, "")
+    if not isinstance(value, str):
+        raise RefusedRow(f"{name}: is no text, but {show_short(value)}")
+    return value
 
 
 def _pair(question: str, answer: str) -> list[dict[str, str]]:

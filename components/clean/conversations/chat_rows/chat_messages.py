@@ -22,16 +22,25 @@ ROLES = {
     "developer": "system",
     "user": "user",
     "human": "user",
+    "prompter": "user",
     "assistant": "assistant",
     "gpt": "assistant",
     "chatgpt": "assistant",
     "model": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
     "function_call": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
+    "ipython": "tool",
 }
 """Role as it is written -> role of the form."""
+_ROLE_FIELDS = ("role", "from")
+_CONTENT_FIELDS = ("content", "value", "text")
+_CALL_FIELDS = ("tool_calls", "function_call")
+_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+"""Names of a turn's reasoning: DeepSeek's, OpenRouter's and vLLM's, gpt-oss's and Ollama's."""
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _UNDECODED_BYTE = re.compile("[\udc80-\udcff]")
@@ -50,13 +59,14 @@ def read_message(value: Any, place: str) -> Message:
     """
     if not isinstance(value, Mapping):
         raise RefusedRow(f"{place}: is no message, but {show_short(value)}")
-    written = _first(value, ("role", "from"))
+    value = _by_lower_name(value)
+    written = _first(value, _ROLE_FIELDS)
     role = ROLES.get(written.strip().lower()) if isinstance(written, str) else None
     if role is None:
         raise RefusedRow(
             f"{place}: its role is {show_short(written)}; roles: {', '.join(dict.fromkeys(ROLES))}"
         )
-    content = _first(value, ("content", "value", "text"))
+    content = _first(value, _CONTENT_FIELDS)
     if isinstance(written, str) and written.strip().lower() == "function_call":
         calls = _decode_json(content, f"{place}: its function call")
         return _message(role, "", tool_calls=read_calls(calls, place))
@@ -68,6 +78,17 @@ def read_message(value: Any, place: str) -> Message:
             if isinstance(value.get(name), str):
                 message[name] = value[name]
     return message
+
+
+def is_message(value: Any) -> bool:
+    """True for an object with a speaker and what it says; OpenAI's names may have any speaker."""
+    if not isinstance(value, Mapping):
+        return False
+    fields = _by_lower_name(value)
+    written = _first(fields, _ROLE_FIELDS)
+    if not isinstance(written, str) or written.strip().lower() not in ROLES:
+        return "role" in fields and "content" in fields
+    return _first(fields, (*_CONTENT_FIELDS, *_CALL_FIELDS)) is not None
 
 
 def check_characters(text: str) -> None:
@@ -86,6 +107,11 @@ def _message(role: str, content: str, **more: Any) -> Message:
     return {"role": role, "content": content, **more}
 
 
+def _by_lower_name(value: Mapping[Any, Any]) -> dict[str, Any]:
+    """Fields of a message by their names in lower case, without those that are null."""
+    return {str(name).lower(): inner for name, inner in value.items() if inner is not None}
+
+
 def _first(value: Mapping[Any, Any], names: tuple[str, ...]) -> Any:
     return next((value[name] for name in names if value.get(name) is not None), None)
 
@@ -94,8 +120,9 @@ def _add_answer_fields(message: Message, value: Mapping[Any, Any], place: str) -
     """Add to an assistant's turn its reasoning, refusal, calls and weight."""
     if isinstance(value.get("refusal"), str) and not message["content"]:
         message["content"] = value["refusal"]
-    reasoning = value.get("reasoning_content")
-    if isinstance(reasoning, str) and reasoning:
+    thoughts = [value.get(name) for name in _REASONING_FIELDS]
+    reasoning = next((text for text in thoughts if isinstance(text, str) and text.strip()), None)
+    if reasoning is not None:
         message["reasoning_content"] = reasoning
     calls = value.get("tool_calls") or value.get("function_call")
     if isinstance(calls, str):
