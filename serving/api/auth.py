@@ -50,7 +50,12 @@ def check_key(headers: Headers, api_key: str) -> None:
     presented = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
     wanted = hashlib.sha256(api_key.encode()).digest()
     if not hmac.compare_digest(presented, wanted) or scheme.lower() != "bearer":
-        raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
+        raise ApiError(
+            401,
+            "Incorrect API key provided.",
+            code="invalid_api_key",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
 
 
 def check_local(scope: Scope, headers: Headers) -> None:
