@@ -80,6 +80,23 @@ def check_local(scope: Scope, headers: Headers) -> None:
         )
 
 
+def check_caller(scope: Scope, headers: Headers, api_key: str | None) -> None:
+    """Require the key, or without one a caller of this machine.
+
+    Args:
+        scope: the request's, for the caller's address.
+        headers: the request's.
+        api_key: the endpoint's, if it has one.
+
+    Raises:
+        ApiError: 401 or 403.
+    """
+    if api_key:
+        check_key(headers, api_key)
+    else:
+        check_local(scope, headers)
+
+
 class RequestGuard:
     """ASGI middleware that checks the caller, then reads the whole body within bounds."""
 
@@ -92,10 +109,7 @@ class RequestGuard:
             return
         headers = Headers(scope=scope)
         try:
-            if self.api_key:
-                check_key(headers, self.api_key)
-            else:
-                check_local(scope, headers)
+            check_caller(scope, headers, self.api_key)
             body = await self._read(headers, receive)
         except ApiError as refusal:
             await refusal.response()(scope, receive, send)
