@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from components.core.settings import endpoint_api_key
-from serving.api.auth import check_caller
+from serving.api.auth import check_caller, check_framing
 from serving.api.error_responses import ApiError
 from serving.bento.request_metrics import RequestMetrics
 
@@ -42,10 +42,12 @@ class ServiceGuard:
         if path in PROBES or path.startswith("/v1/"):  # the routes below /v1 have their own guard
             await self.app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
         try:
+            check_framing(headers)
             if path not in KEYED:
                 raise ApiError(404, "There is no page here. The endpoint is below /v1.")
-            check_caller(scope, Headers(scope=scope), self.api_key)
+            check_caller(scope, headers, self.api_key)
         except ApiError as refusal:
             await refusal.response()(scope, receive, send)
             return
