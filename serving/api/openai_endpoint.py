@@ -22,6 +22,7 @@ from serving.api.error_responses import (
     queue_full_error,
 )
 from serving.api.limits import EndpointLimits
+from serving.api.openapi_document import describe_api
 from serving.api.request_body import parse_request
 from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest, Usage
 from serving.api.response_format import (
@@ -83,6 +84,12 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         _check_request(served, request)
         prompt = await served.prompts.encode_text(request.prompt)
         return await _answer(served, request, prompt, COMPLETION_FORMAT, http)
+
+    document = describe_api(served.model, has_key=bool(api_key))
+
+    @app.get("/openapi.json")
+    async def openapi() -> dict[str, Any]:
+        return document
 
     return RequestGuard(app, served.limits, api_key)
 

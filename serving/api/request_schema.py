@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
 from serving.engine.sampling import SamplingParams
+
+_TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+_TEXT_OR_TEXTS = {"anyOf": [{"type": "string"}, _TEXTS, {"type": "null"}]}
+_ONE_PROMPT = {"anyOf": [{"type": "string"}, {**_TEXTS, "minItems": 1, "maxItems": 1}]}
 
 
 class _StrictModel(BaseModel):
@@ -37,7 +41,7 @@ class GenerationRequest(_StrictModel):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)] | None = None
-    stop: list[str] | None = None
+    stop: Annotated[list[str] | None, WithJsonSchema(_TEXT_OR_TEXTS)] = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
 
@@ -98,7 +102,7 @@ def _has_text(content: Any) -> bool:
 class CompletionRequest(GenerationRequest):
     """POST /completions."""
 
-    prompt: str
+    prompt: Annotated[str, WithJsonSchema(_ONE_PROMPT)]
 
     @field_validator("prompt", mode="before")
     @classmethod
