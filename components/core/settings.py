@@ -333,6 +333,16 @@ def environment_variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
+def bentoml_home() -> Path:
+    """BentoML's home as its variable says, or its default."""
+    return Path(os.environ.get("BENTOML_HOME") or Path.home() / "bentoml").expanduser().resolve()
+
+
+def shares_metrics() -> bool:
+    """The processes of this server share a folder of prometheus_client's files."""
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
+
+
 def endpoint_api_key() -> str | None:
     """Key of the endpoint, apart from ``load_settings``: a Bento is served without a workspace."""
     return os.environ.get("MODELMILL_API_KEY") or None

@@ -18,6 +18,8 @@ from components.core.errors import ConfigError
 from serving.api.error_responses import ApiError
 from serving.api.limits import EndpointLimits
 
+_CLOSE = {"Connection": "close"}
+"""Of a refusal that leaves a part of the request unread."""
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]", ""}
 _DRAINED_BYTES = 16 << 20
 """Read on and discarded, so that a client which sent too much still reads the refusal."""
@@ -50,7 +52,12 @@ def check_key(headers: Headers, api_key: str) -> None:
     presented = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
     wanted = hashlib.sha256(api_key.encode()).digest()
     if not hmac.compare_digest(presented, wanted) or scheme.lower() != "bearer":
-        raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
+        raise ApiError(
+            401,
+            "Incorrect API key provided.",
+            code="invalid_api_key",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
 
 
 def check_local(scope: Scope, headers: Headers) -> None:
@@ -75,6 +82,40 @@ def check_local(scope: Scope, headers: Headers) -> None:
         )
 
 
+def check_caller(scope: Scope, headers: Headers, api_key: str | None) -> None:
+    """Require the key, or without one a caller of this machine.
+
+    Args:
+        scope: the request's, for the caller's address.
+        headers: the request's.
+        api_key: the endpoint's, if it has one.
+
+    Raises:
+        ApiError: 401 or 403.
+    """
+    if api_key:
+        check_key(headers, api_key)
+    else:
+        check_local(scope, headers)
+
+
+def check_framing(headers: Headers) -> None:
+    """Refuse a request that frames its body twice: two readers could see two requests in it.
+
+    RFC 9112, 6.1 and 6.3: to refuse it or to close after it are the two ways that are safe.
+
+    Raises:
+        ApiError: 400; the connection ends.
+    """
+    if "transfer-encoding" in headers and "content-length" in headers:
+        raise ApiError(
+            400,
+            "A request has Content-Length or Transfer-Encoding, not both.",
+            code="invalid_request",
+            headers=_CLOSE,
+        )
+
+
 class RequestGuard:
     """ASGI middleware that checks the caller, then reads the whole body within bounds."""
 
@@ -87,10 +128,8 @@ class RequestGuard:
             return
         headers = Headers(scope=scope)
         try:
-            if self.api_key:
-                check_key(headers, self.api_key)
-            else:
-                check_local(scope, headers)
+            check_framing(headers)
+            check_caller(scope, headers, self.api_key)
             body = await self._read(headers, receive)
         except ApiError as refusal:
             await refusal.response()(scope, receive, send)
@@ -101,7 +140,7 @@ class RequestGuard:
         """The whole body.
 
         Raises:
-            Refusal: 413 or 408.
+            ApiError: 413 or 408; the connection ends.
         """
         max_bytes = self.limits.body_bytes
         chunks: list[bytes] = []
@@ -117,10 +156,15 @@ class RequestGuard:
                     if not message.get("more_body", False) or size > _DRAINED_BYTES + max_bytes:
                         break
         except TimeoutError:
-            raise ApiError(408, "The request took too long to arrive.", code="timeout") from None
+            raise ApiError(
+                408, "The request took too long to arrive.", code="timeout", headers=_CLOSE
+            ) from None
         if size > max_bytes:
             raise ApiError(
-                413, f"The request is larger than {max_bytes} bytes.", code="request_too_large"
+                413,
+                f"The request is larger than {max_bytes} bytes.",
+                code="request_too_large",
+                headers=_CLOSE,
             )
         return b"".join(chunks)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -26,20 +27,17 @@ class ApiError(Exception):
         code: str | None = None,
         param: str | None = None,
         kind: str = "invalid_request_error",
-        retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.retry_after = status, retry_after
+        self.status, self.headers = status, dict(headers or {})
         self.body: dict[str, Any] = {
             "error": {"message": message, "type": kind, "param": param, "code": code}
         }
 
     def response(self) -> JSONResponse:
         """The HTTP response."""
-        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-        if self.status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        return JSONResponse(self.body, self.status, headers)
+        return JSONResponse(self.body, self.status, self.headers)
 
 
 def queue_full_error() -> ApiError:
@@ -49,7 +47,7 @@ def queue_full_error() -> ApiError:
         "The server has as many requests waiting as it takes; try again shortly.",
         code="rate_limit_exceeded",
         kind="rate_limit_error",
-        retry_after=1,
+        headers={"Retry-After": "1"},
     )
 
 
@@ -58,14 +56,20 @@ def model_failed_error() -> ApiError:
     return ApiError(500, "The model failed to answer.", kind="server_error", code="server_error")
 
 
-def prompt_too_long(context: int, prompt_tokens: int) -> ApiError:
-    """400: the prompt leaves no room for an answer."""
+def prompt_too_long(context: int, tokens: str, field: str) -> ApiError:
+    """400: the prompt leaves no room for an answer.
+
+    Args:
+        context: tokens that prompt and answer may have together.
+        tokens: the prompt's number, in words where it is not known exactly.
+        field: the request's field that holds it.
+    """
     return ApiError(
         400,
         f"This model's maximum context length is {context} tokens. However, your request "
-        f"has {prompt_tokens} tokens and needs room for an answer.",
+        f"has {tokens} tokens and needs room for an answer.",
         code="context_length_exceeded",
-        param="messages",
+        param=field,
     )
 
 
@@ -78,16 +82,15 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ChatFormatError)
     async def not_in_template(_: Request, error: ChatFormatError) -> JSONResponse:
-        place = str(error).partition(":")[0]
-        return ApiError(400, str(error), param=place, code="invalid_value").response()
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return _invalid(error).response()
+        place, colon, reason = str(error).partition(":")
+        place = re.sub(r"\.(\d+)", r"[\1]", place)
+        return ApiError(
+            400, f"{place}{colon}{reason}", param=place, code="invalid_value"
+        ).response()
 
     @app.exception_handler(HTTPException)
-    async def unknown(_: Request, error: HTTPException) -> JSONResponse:
-        return ApiError(error.status_code, str(error.detail)).response()
+    async def unrouted(request: Request, error: HTTPException) -> JSONResponse:
+        return _routing_error(request.method, str(request.scope["path"]), error).response()
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
@@ -95,12 +98,16 @@ def install_error_handlers(app: FastAPI) -> None:
         return model_failed_error().response()
 
 
-def _invalid(error: RequestValidationError) -> ApiError:
-    """The first validation error, named as the client wrote the field."""
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"] if part != "body"]
-    if first["type"] == "json_invalid":
-        return ApiError(400, "The body is not valid JSON.", code="invalid_json")
-    param = ".".join(place) or None
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return ApiError(400, f"{param or 'body'}: {message}", param=param, code="invalid_value")
+def _routing_error(method: str, path: str, error: HTTPException) -> ApiError:
+    """The error of a request that no route answers."""
+    if error.status_code == 404:
+        return ApiError(404, f"Invalid URL ({method} {path})", code="unknown_url")
+    if error.status_code == 405:
+        return ApiError(
+            405,
+            f"Not allowed to {method} on {path} (HINT: Perhaps you meant to use a different "
+            "HTTP method?)",
+            code="method_not_supported",
+            headers=error.headers,
+        )
+    return ApiError(error.status_code, str(error.detail), headers=error.headers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 import uuid
@@ -20,10 +19,11 @@ from serving.api.error_responses import (
     ApiError,
     install_error_handlers,
     model_failed_error,
-    prompt_too_long,
     queue_full_error,
 )
 from serving.api.limits import EndpointLimits
+from serving.api.openapi_document import describe_api
+from serving.api.request_body import parse_request
 from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest, Usage
 from serving.api.response_format import (
     CHAT_FORMAT,
@@ -33,12 +33,11 @@ from serving.api.response_format import (
 )
 from serving.engine.batching_engine import Engine, EngineFailed, Generation
 from serving.engine.detokenize import TextStream
+from serving.engine.prompt_encoder import PromptEncoder
 from serving.engine.scheduler import QueueFull
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
-
-    from components.text.chat.chat_tokenizer import ChatTokenizer
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class LoadedModel:
     """Unix seconds."""
     fingerprint: str
     """Names the very weights: equal seeds give equal answers under one fingerprint."""
-    tokenizer: ChatTokenizer
+    prompts: PromptEncoder
     table: Sequence[bytes]
     """The bytes of each token."""
     engine: Engine
@@ -60,7 +59,7 @@ class LoadedModel:
 
 def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     """The routes below ``/v1``, behind the request guard."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     install_error_handlers(app)
 
     @app.get("/models")
@@ -73,16 +72,24 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         return _card(served)
 
     @app.post("/chat/completions")
-    async def chat(request: ChatRequest, http: HttpRequest) -> Response:
-        prompt = await asyncio.to_thread(served.tokenizer.encode_prompt, request.messages)
-        return await _answer(served, request, prompt, request.limit, CHAT_FORMAT, http)
+    async def chat(http: HttpRequest) -> Response:
+        request = parse_request(ChatRequest, await http.body())
+        _check_request(served, request)
+        prompt = await served.prompts.encode_chat(request.messages)
+        return await _answer(served, request, prompt, CHAT_FORMAT, http)
 
     @app.post("/completions")
-    async def complete(request: CompletionRequest, http: HttpRequest) -> Response:
-        text = await asyncio.to_thread(served.tokenizer.encode_text, request.prompt)
-        shape = COMPLETION_FORMAT
-        prompt = [served.tokenizer.separator_id, *text]
-        return await _answer(served, request, prompt, request.limit, shape, http)
+    async def complete(http: HttpRequest) -> Response:
+        request = parse_request(CompletionRequest, await http.body())
+        _check_request(served, request)
+        prompt = await served.prompts.encode_text(request.prompt)
+        return await _answer(served, request, prompt, COMPLETION_FORMAT, http)
+
+    document = describe_api(served.model, has_key=bool(api_key))
+
+    @app.get("/openapi.json")
+    async def openapi() -> dict[str, Any]:
+        return document
 
     return RequestGuard(app, served.limits, api_key)
 
@@ -107,24 +114,35 @@ def _check_model(served: LoadedModel, name: str) -> None:
         )
 
 
-def _start(
-    served: LoadedModel, request: GenerationRequest, prompt: Sequence[int], limit: int | None
-) -> Generation:
-    """Submit a request to the engine.
+def _check_request(served: LoadedModel, request: GenerationRequest) -> None:
+    """Refuse what can be refused before the prompt is tokenized.
 
     Raises:
-        ApiError: unknown model, too long, too many stop strings, queue full.
+        ApiError: unknown model, too many stop strings.
     """
     _check_model(served, request.model)
     most = served.limits.stop_strings
     if len(request.stops) > most:
-        raise ApiError(400, f"stop: at most {most} strings", param="stop", code="invalid_value")
-    engine = served.engine
-    if len(prompt) >= engine.context:
-        raise prompt_too_long(engine.context, len(prompt))
+        raise ApiError(
+            400,
+            f"Invalid 'stop': array too long. Expected an array with at most {most} strings.",
+            param="stop",
+            code="array_above_max_length",
+        )
+
+
+def _start(served: LoadedModel, request: GenerationRequest, prompt: Sequence[int]) -> Generation:
+    """Submit a request to the engine.
+
+    Raises:
+        ApiError: queue full.
+    """
+    if isinstance(request, ChatRequest) and request.asks_nothing:
+        # A model invents a question then and answers with anything at all.
+        return served.engine.answer_nothing(prompt)
     sampling = request.sampling_params(served.limits.temperature)
     try:
-        return engine.submit(prompt, sampling, limit or engine.context)
+        return served.engine.submit(prompt, sampling, request.limit or served.engine.context)
     except QueueFull:
         raise queue_full_error() from None
 
@@ -133,12 +151,11 @@ async def _answer(
     served: LoadedModel,
     request: GenerationRequest,
     prompt: Sequence[int],
-    limit: int | None,
     shape: ResponseFormat,
     http: HttpRequest,
 ) -> Response:
     """Answer whole or as a stream; the engine is told when nobody listens any more."""
-    generation = _start(served, request, prompt, limit)
+    generation = _start(served, request, prompt)
     answer = ResponseEnvelope(
         identifier=f"{shape.prefix}-{uuid.uuid4().hex}",
         created=int(time.time()),

@@ -1,78 +1,69 @@
 """Request schema of OpenAI's chat and completion endpoints, as far as they are served.
 
-Fields that would change the answer and are not served are refused by name; others that a client
-may send (``user``, ``metadata`` ...) are ignored.
+The fields here are served; ``request_fields`` says which others are refused and which ignored.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
 from serving.engine.sampling import SamplingParams
 
-NOT_SERVED: dict[str, tuple[Any, ...]] = {
-    "n": (None, 1),
-    "best_of": (None, 1),
-    "tools": (None, []),
-    "tool_choice": (None, "none", "auto"),
-    "functions": (None, []),
-    "function_call": (None, "none", "auto"),
-    "logprobs": (None, False, 0),
-    "top_logprobs": (None, 0),
-    "echo": (None, False),
-    "suffix": (None, ""),
-    "logit_bias": (None, {}),
-    "presence_penalty": (None, 0),
-    "frequency_penalty": (None, 0),
-    "response_format": (None, {"type": "text"}),
-    "modalities": (None, ["text"]),
-    "audio": (None,),
-}
-"""Field -> values that ask for nothing beyond what is served."""
+_TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+_TEXT_OR_TEXTS = {"anyOf": [{"type": "string"}, _TEXTS, {"type": "null"}]}
+_ONE_PROMPT = {"anyOf": [{"type": "string"}, {**_TEXTS, "minItems": 1, "maxItems": 1}]}
 
 
-class _Lenient(BaseModel):
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+class _StrictModel(BaseModel):
+    """JSON's own types alone: ``"3"`` is no number and 1 no flag."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
-class StreamOptions(_Lenient):
+class StreamOptions(_StrictModel):
     """Options of a stream."""
 
-    include_usage: bool = False
+    include_usage: bool | None = False
+    include_obfuscation: bool | None = None
+    """Padding against listeners, which changes nothing of the answer: ignored."""
+    continuous_usage_stats: Literal[False] | None = None
+    """vLLM's usage in every chunk is not served."""
 
 
-class GenerationRequest(_Lenient):
+class GenerationRequest(_StrictModel):
     """Fields that chat and plain completions share."""
 
     model: str
+    """The name that ``/models`` lists."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)] | None = None
-    stop: str | list[str] | None = None
+    stop: Annotated[list[str] | None, WithJsonSchema(_TEXT_OR_TEXTS)] = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
 
-    @model_validator(mode="before")
+    @field_validator("stop", mode="before")
     @classmethod
-    def _refuse_unserved_fields(cls, body: Any) -> Any:
-        if isinstance(body, dict):
-            for name, harmless in NOT_SERVED.items():
-                if name in body and body[name] not in harmless:
-                    raise ValueError(f"{name} is not served here; leave it out")
-        return body
+    def _wrap_single_stop(cls, stop: Any) -> Any:
+        return [stop] if isinstance(stop, str) else stop
+
+    @property
+    def limit(self) -> int | None:
+        """Most tokens of the answer."""
+        return self.max_tokens
 
     @property
     def stops(self) -> list[str]:
         """Stop strings."""
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return self.stop or []
 
     @property
     def wants_usage(self) -> bool:
         """The stream shall end with its usage."""
-        return self.stream_options is not None and self.stream_options.include_usage
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     def sampling_params(self, temperature: float) -> SamplingParams:
         """Sampling parameters; ``temperature`` is used where the request names none."""
@@ -91,25 +82,32 @@ class ChatRequest(GenerationRequest):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
 
     @property
+    def asks_nothing(self) -> bool:
+        """The last turn is the user's and has no text: there is no question to answer."""
+        last = self.messages[-1]
+        return last.get("role") == "user" and not _has_text(last.get("content"))
+
+    @property
     def limit(self) -> int | None:
         """Most tokens of the answer."""
         return self.max_completion_tokens or self.max_tokens
 
 
+def _has_text(content: Any) -> bool:
+    if isinstance(content, list):
+        return any(_has_text(part.get("text")) for part in content if isinstance(part, dict))
+    return isinstance(content, str) and not content.isspace() and content != ""
+
+
 class CompletionRequest(GenerationRequest):
     """POST /completions."""
 
-    prompt: str
+    prompt: Annotated[str, WithJsonSchema(_ONE_PROMPT)]
 
     @field_validator("prompt", mode="before")
     @classmethod
     def _unwrap_single_prompt(cls, prompt: Any) -> Any:
         return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
-
-    @property
-    def limit(self) -> int | None:
-        """Most tokens of the answer."""
-        return self.max_tokens
 
 
 class Usage(BaseModel):

@@ -10,6 +10,7 @@ from components.core.settings import Settings
 from components.core.store.gc_plan import GcPlan, RetentionPolicy
 from components.core.store.trash import last_change_time
 from components.publish.bento_folders import list_bentos, read_latest
+from serving.gateway.server_home import find_dead_homes
 from serving.smoke_test import REPORT_FOLDER
 
 PLACE = "bentos"
@@ -79,8 +80,10 @@ def _leftovers(settings: Settings, plan: GcPlan, cutoff: float) -> None:
     for path in (settings.bentos / "partial", *old):
         if path.exists():
             plan.add_deletion(f"bentos/{path.name}", "left by a build that was killed", [path])
-    metrics = settings.bentos / "prometheus_multiproc_dir"
-    dead = [path for path in metrics.glob("*_*.db") if not _runs(path.stem.rpartition("_")[2])]
+    # Servers had one folder of metrics together before each had a home of its own.
+    shared = settings.bentos / "prometheus_multiproc_dir"
+    files = [file for file in shared.glob("*_*.db") if not _runs(file.stem.rpartition("_")[2])]
+    dead = [*files, *find_dead_homes(settings.bentos)]
     if dead:
         plan.add_deletion(f"{len(dead)} metrics files", "of servers that have ended", dead)
 

@@ -14,6 +14,8 @@ import bentoml
 
 from components.core.settings import endpoint_api_key
 from serving.api.error_responses import ApiError
+from serving.bento.bounded_protocol import install_protocol
+from serving.bento.service_guard import ServiceGuard
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -41,6 +43,7 @@ endpoint = MountedEndpoint()
 @bentoml.service(
     name="modelmill",
     workers=1,
+    metrics={"enabled": False},  # RequestMetrics, whose labels are bounded, stand in their place
     traffic={"timeout": ANSWER_SECONDS},
     envs=[{"name": "BENTOML_DO_NOT_TRACK", "value": "true"}],
 )
@@ -56,18 +59,5 @@ class OpenAIService:
         endpoint.app = create_app(served, endpoint_api_key())
 
 
-class NoLandingPage:
-    """Middleware that answers ``/`` itself: BentoML's page there loads scripts of a tracker."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] in ("", "/"):
-            nothing = ApiError(404, "There is no page here. The endpoint is below /v1.")
-            await nothing.response()(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
-
-
-OpenAIService.add_asgi_middleware(NoLandingPage)  # type: ignore[attr-defined]
+OpenAIService.add_asgi_middleware(ServiceGuard)  # type: ignore[attr-defined]
+install_protocol()

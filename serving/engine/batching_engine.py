@@ -76,20 +76,21 @@ class Generation(DecodingSequence):
         if self.finished:
             return
         if token in self.stops:
-            self._end("stop")
+            self.end("stop")
             return
         self.last_token = token
         self.count += 1
         self._arrived.put_nowait(token)
         if self.count == self.limit:
-            self._end("length")
+            self.end("length")
 
     def fail(self, error: Exception) -> None:
         """End with an error, which the reader gets."""
         self.finished = True
         self._arrived.put_nowait(error)
 
-    def _end(self, finish: FinishReason) -> None:
+    def end(self, finish: FinishReason) -> None:
+        """No more tokens come."""
         self.finish_reason, self.finished = finish, True
         self._arrived.put_nowait(None)
 
@@ -158,6 +159,12 @@ class Engine:
         self.counts.prompt_tokens += len(prompt)
         if self._step_loop is None or self._step_loop.done():
             self._step_loop = asyncio.get_running_loop().create_task(self._run_steps())
+        return generation
+
+    def answer_nothing(self, prompt: Sequence[int]) -> Generation:
+        """An answer without a token, ended: to a prompt that asks nothing."""
+        generation = Generation(prompt, TokenSampler(SamplingParams()), 1, self.stops)
+        generation.end("stop")
         return generation
 
     async def _run_steps(self) -> None:

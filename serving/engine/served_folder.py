@@ -22,6 +22,7 @@ from components.text.chat.tokenizer_files import TOKENIZER_FILE, tokenizer_diges
 from serving.api.limits import EndpointLimits
 from serving.api.openai_endpoint import LoadedModel
 from serving.engine.batching_engine import Engine
+from serving.engine.prompt_encoder import PromptEncoder
 
 ENDPOINT_FILE, BUNDLE_FOLDER, GRAPH_FILE = "endpoint.json", "bundle", "model.onnx"
 
@@ -90,7 +91,7 @@ def open_endpoint(folder: Path) -> LoadedModel:
         model=endpoint.model,
         created=endpoint.created,
         fingerprint=endpoint.bundle[:12],
-        tokenizer=tokenizer,
+        prompts=PromptEncoder(tokenizer, table, model.context, endpoint.limits.queue),
         table=table,
         engine=engine,
         limits=endpoint.limits,

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 from components.core.process.process_tree import terminate_with_parent
+from components.core.settings import bentoml_home, child_environment
+from serving.gateway.server_home import make_server_home
 
 
 def server_command(folder: Path, host: str, port: int, parent: int | None = None) -> list[str]:
@@ -43,9 +45,12 @@ def exec_bento_server(folder: Path, host: str, port: int) -> None:
         port: port to listen on.
     """
     server = [sys.executable, "-m", "bentoml", "serve", str(folder.resolve())]
+    home = make_server_home(bentoml_home(), os.getpid())
+    environment = child_environment({"BENTOML_HOME": str(home)})
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     os.chdir(folder / "src")  # so that no checkout's modules come before the Bento's own
-    os.execv(sys.executable, [*server, "--host", host, "--port", str(port)])  # noqa: S606
+    server += ["--host", host, "--port", str(port)]
+    os.execve(sys.executable, server, environment)  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -27,6 +27,10 @@ from components.core.process.ports import LOOPBACK
 _CHUNK = 1 << 16
 _HEAD_BYTES = 1 << 16
 """Longest request or answer head that h11 reads before it refuses."""
+_HEAD_SECONDS = 20.0
+"""From the first byte of a request to the end of its head, as a Bento's server has it."""
+_IDLE_SECONDS = 75.0
+"""For the next request on a connection to begin: nginx's keepalive_timeout."""
 _CONNECT_SECONDS = 5.0
 _LINGER_SECONDS = 2.0
 """A client that was answered early may still send this long: closing at once could reset it."""
@@ -68,7 +72,10 @@ class _ServerGone(Exception):
 class ReverseProxy:
     """One listening port; ``target`` and ``unserved`` may be set at any time."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, head_seconds: float = _HEAD_SECONDS, idle_seconds: float = _IDLE_SECONDS
+    ) -> None:
+        self.head_seconds, self.idle_seconds = head_seconds, idle_seconds
         self.target: ProxyTarget | None = None
         self.unserved = STARTING
         """Said while there is no target."""
@@ -117,11 +124,15 @@ class ReverseProxy:
     async def _serve_request(self, client: _Client) -> bool:
         """Serve one request; True where another may follow on the connection."""
         try:
-            head = await client.read_head()
+            if not await client.wait_for_request(self.idle_seconds):
+                return False
+            async with asyncio.timeout(self.head_seconds):
+                head = await client.read_head()
+        except TimeoutError:
+            await client.send_error(408, "timeout", "The request's head took too long to arrive.")
+            return False
         except h11.RemoteProtocolError as error:
             await client.send_error(error.error_status_hint, "invalid_request", str(error))
-            return False
-        if head is None:
             return False
         target = self.target
         if target is None:
@@ -239,11 +250,18 @@ class _Client:
         """Another request may follow the present one."""
         return self.request_ended and self._parser.their_state is h11.DONE
 
-    async def read_head(self) -> bytes | None:
-        """Bytes of the next request, its head at least; None where there is none.
+    async def wait_for_request(self, seconds: float) -> bool:
+        """Wait for the first bytes of a request; False where none came in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.wait_for_end()
+        return bool(self._read_ahead)
+
+    async def read_head(self) -> bytes:
+        """Bytes of the next request, its head at least.
 
         Raises:
-            h11.RemoteProtocolError: that is no HTTP/1.
+            h11.RemoteProtocolError: that is no HTTP/1, or its body has two lengths (RFC 9112, 6.3).
             _ClientGone: it ended within the head.
         """
         self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
@@ -253,15 +271,18 @@ class _Client:
             if not chunk:
                 chunk = await self._reader.read(_CHUNK)
             if not chunk:
-                if taken:
-                    raise _ClientGone
-                return None
+                raise _ClientGone
             taken += chunk
             self._parser.receive_data(chunk)
             chunk = b""
             event = self._parser.next_event()
             if isinstance(event, h11.Request):
                 self.method = event.method
+                names = {name for name, _ in event.headers}
+                if {b"transfer-encoding", b"content-length"} <= names:
+                    raise h11.RemoteProtocolError(
+                        "a request has Content-Length or Transfer-Encoding, not both"
+                    )
                 return self._split_off_next(taken)
 
     def _split_off_next(self, taken: bytes) -> bytes:

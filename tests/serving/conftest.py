@@ -22,6 +22,7 @@ from components.text.chat.tokenizer_files import drop_guards
 from serving.api.limits import EndpointLimits
 from serving.api.openai_endpoint import LoadedModel, create_app
 from serving.engine.batching_engine import DecodingBatch, Engine, MemoryBatch
+from serving.engine.prompt_encoder import PromptEncoder
 from serving.engine.served_folder import Endpoint
 
 TEXT = ["Serialize obj to a JSON formatted str, then write it to the file."]
@@ -61,7 +62,9 @@ def make_served(tokenizer: ChatTokenizer) -> MakeServed:
             frozenset(range(len(HOUSE_TOKENS))),
             bounds,
         )
-        return LoadedModel("tiny", 1, "f00d", tokenizer, token_bytes(tokenizer), engine, bounds)
+        table = token_bytes(tokenizer)
+        prompts = PromptEncoder(tokenizer, table, context, bounds.queue)
+        return LoadedModel("tiny", 1, "f00d", prompts, table, engine, bounds)
 
     return make
 

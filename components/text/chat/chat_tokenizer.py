@@ -112,8 +112,7 @@ class ChatTokenizer:
 
     def encode_text(self, text: str) -> list[int]:
         """Ids of a user's text, in which special tokens' spellings are ordinary text."""
-        ids: list[int] = self.backend.encode(self.guard_text(text), add_special_tokens=False).ids
-        return ids
+        return self.encode_rendered(self.guard_text(text))
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of several texts at once."""
@@ -129,7 +128,20 @@ class ChatTokenizer:
         Raises:
             ChatFormatError: a role, a part or a field that the template refuses.
         """
-        text = self.template.render(self._prepare(messages), tools=tools, opens_answer=True)
+        return self.encode_rendered(self.render_prompt(messages, tools))
+
+    def render_prompt(
+        self, messages: Sequence[Message], tools: Sequence[Message] | None = None
+    ) -> str:
+        """Text of a conversation up to and with what opens the answer, special tokens spelt.
+
+        Raises:
+            ChatFormatError: a role, a part or a field that the template refuses.
+        """
+        return self.template.render(self._prepare(messages), tools=tools, opens_answer=True)
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """Ids of a text whose special tokens are read as such: ours or a template's, no user's."""
         ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
         return ids
 

@@ -71,9 +71,11 @@ def test_a_damaged_bento_and_leavings_of_a_killed_build_go(hand: Hand) -> None:
     metrics = hand.settings.bentos / "prometheus_multiproc_dir"
     (metrics / "counter_999999999.db").write_text("x")  # no process has this number
     (metrics / "counter_1.db").write_text("x")
+    (hand.settings.bentos / "servers" / "999999999").mkdir(parents=True)
+    (hand.settings.bentos / "servers" / "1").mkdir()
     sweep = swept(hand, "B1", "B2", "B3")
     assert goes(sweep) == {
-        "modelmill:new", "smoke/new", "bentos/partial", "bentos/build", "1 metrics files"
+        "modelmill:new", "smoke/new", "bentos/partial", "bentos/build", "2 metrics files"
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -31,6 +32,7 @@ from serving.bento import build_bento as packaging
 from serving.bento.bento_sources import BentoSources, collect_service_sources, pin_packages
 from serving.bento.build_bento import PackageConfig, dry_run_package, package
 from serving.gateway.backend import start_backend
+from serving.gateway.server_process import run_server
 from serving.smoke_test import SmokeConfig, smoke
 
 CONFIG = PackageConfig(limits=EndpointLimits(slots=4, threads=1))
@@ -208,6 +210,35 @@ def test_smoke_asks_the_packed_server_once_and_keeps_the_outcome(
     assert (again.changed, again.artifact) == (False, first.artifact)
     with pytest.raises(AssertionError, match="asked again"):
         smoke(SmokeConfig(question="Another?"), built.artifact, workspace)
+
+
+def test_two_servers_of_one_workspace_count_apart(
+    built: Change[Bento], workspace: Workspace, tmp_path: Path
+) -> None:
+    folder = workspace.artifact_folder(built.artifact)
+    variables = {"BENTOML_HOME": str(workspace.settings.bentos), "MODELMILL_API_KEY": "s3cret"}
+    key = {"Authorization": "Bearer s3cret"}
+    with (
+        run_server(folder, tmp_path / "a.log", variables, 60) as first,
+        httpx.Client(headers=key, base_url=first.address.removesuffix("/v1")) as asks_first,
+    ):
+        for number in range(3):
+            assert asks_first.get(f"/v1/models/{number}").status_code == 404
+        with (
+            run_server(folder, tmp_path / "b.log", variables, 60) as second,
+            httpx.Client(headers=key, base_url=second.address.removesuffix("/v1")) as asks_second,
+        ):
+            assert asks_second.get("/v1/models/tiny").status_code == 200
+            assert asks_first.get("/v1/nothing").status_code == 404
+            for path in ("docs.json", "schema.json", "metrics"):
+                assert httpx.get(f"{asks_second.base_url}/{path}").status_code == 401
+                assert asks_second.get(f"/{path}").status_code == 200
+            pages = [client.get("/metrics").text for client in (asks_first, asks_second)]
+    total = 'bentoml_service_request_total{endpoint="'
+    lines = [[line for line in page.splitlines() if line.startswith(total)] for page in pages]
+    model = f'{total}/v1/models/{{model}}",http_response_code='
+    assert {f'{model}"404"}} 3.0', f'{total}other",http_response_code="404"}} 1.0'} <= {*lines[0]}
+    assert [line for line in lines[1] if model in line] == [f'{model}"200"}} 1.0']
 
 
 def test_a_model_that_says_nothing_is_told_from_a_server_that_is_broken(

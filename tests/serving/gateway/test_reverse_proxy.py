@@ -292,3 +292,51 @@ def test_what_is_no_http_is_refused() -> None:
         assert (status, error["code"], "retry-after" in headers) == (400, "invalid_request", False)
 
     asyncio.run(check())
+
+
+def test_half_a_head_is_408_and_the_end() -> None:
+    async def check() -> None:
+        async with server(says(b"yes")) as target, proxying(target) as (proxy, reader, writer):
+            proxy.head_seconds = 0.3
+            writer.write(GET)
+            assert (await read_answer(reader)).endswith(b"yes")
+            writer.write(GET[:-2])
+            status, headers, error = refusal(await reader.read())
+        assert (status, headers["connection"], error["code"]) == (408, "close", "timeout")
+
+    asyncio.run(check())
+
+
+def test_a_connection_that_says_nothing_ends() -> None:
+    async def check() -> None:
+        async with server(says(b"yes")) as target:
+            proxy = ReverseProxy(idle_seconds=0.2)
+            proxy.target = target
+            reader, writer = await asyncio.open_connection("127.0.0.1", await proxy.listen(0))
+            async with asyncio.timeout(20):
+                writer.write(GET)
+                assert (await read_answer(reader)).endswith(b"yes")
+                assert await reader.read() == b""
+            writer.close()
+            await proxy.close()
+
+    asyncio.run(check())
+
+
+def test_a_body_of_two_lengths_is_refused_and_reaches_no_server() -> None:
+    reached = False
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal reached
+        reached = True
+        writer.close()
+
+    async def check() -> None:
+        async with server(never) as target, proxying(target) as (_, reader, writer):
+            framed = b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            writer.write(GET[:-2] + framed + GET)
+            status, headers, error = refusal(await reader.read())
+        assert (status, headers["connection"], error["code"]) == (400, "close", "invalid_request")
+
+    asyncio.run(check())
+    assert not reached

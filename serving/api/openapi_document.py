@@ -1,0 +1,155 @@
+"""OpenAPI 3.1 document of the routes below ``/v1``: what is taken, and what is answered.
+
+Request schemas are those that requests are checked by, with the fields that are taken and have no
+effect, and those that may hold a neutral value alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from serving.api.request_fields import NEUTRAL_VALUES, NO_EFFECT
+from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest
+
+Schema = dict[str, Any]
+_TEXT: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_FINISH: Schema = {"enum": ["stop", "length"]}
+
+
+def describe_api(model: str, *, has_key: bool) -> Schema:
+    """The document of an endpoint.
+
+    Args:
+        model: name of the model that is served.
+        has_key: callers must send the endpoint's key.
+    """
+    requests = {**_describe_request(ChatRequest), **_describe_request(CompletionRequest)}
+    document: Schema = {
+        "openapi": "3.1.0",
+        "info": {"title": f"{model}, served by modelmill", "version": "1"},
+        "servers": [{"url": "/v1"}],
+        "paths": {
+            "/models": {"get": _operation("list_models", _answers("ModelList"))},
+            "/models/{model}": {
+                "get": {
+                    **_operation("retrieve_model", _answers("Model")),
+                    "parameters": [
+                        {"name": "model", "in": "path", "required": True, "schema": _TEXT}
+                    ],
+                }
+            },
+            "/chat/completions": _generation("create_chat_completion", "ChatRequest", "Chat"),
+            "/completions": _generation("create_completion", "CompletionRequest", "Completion"),
+            "/openapi.json": {
+                "get": _operation("describe_api", {"200": _json_content({"type": "object"})})
+            },
+        },
+        "components": {"schemas": {**requests, **_RESPONSES}},
+    }
+    if has_key:
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}]
+    return document
+
+
+def _describe_request(request: type[GenerationRequest]) -> dict[str, Schema]:
+    """Schemas of a request and of what it refers to, by name."""
+    schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
+    inner: dict[str, Schema] = schema.pop("$defs", {})
+    ignored: dict[str, Schema] = {
+        name: {"description": "taken, without effect"} for name in sorted(NO_EFFECT)
+    }
+    neutral: dict[str, Schema] = {
+        name: {"enum": list(values), "description": "not served: these values ask for nothing"}
+        for name, values in sorted(NEUTRAL_VALUES.items())
+    }
+    schema["properties"] = {**schema["properties"], **neutral, **ignored}
+    return {request.__name__: schema, **inner}
+
+
+def _generation(name: str, request: str, answer: str) -> Schema:
+    answers = _answers(answer)
+    answers["200"]["content"]["text/event-stream"] = {
+        "schema": {**_TEXT, "description": f"data: lines of {answer}Chunk, then data: [DONE]"}
+    }
+    body = {"required": True, **_json_content(_refer_to(request))}
+    return {"post": {**_operation(name, answers), "requestBody": body}}
+
+
+def _operation(name: str, answers: Mapping[str, Schema]) -> Schema:
+    error = {"description": "error", **_json_content(_refer_to("Error"))}
+    described = {status: {"description": "answer", **answer} for status, answer in answers.items()}
+    return {"operationId": name, "responses": {**described, "default": error}}
+
+
+def _answers(schema: str) -> dict[str, Schema]:
+    return {"200": _json_content(_refer_to(schema))}
+
+
+def _json_content(schema: Schema) -> Schema:
+    return {"content": {"application/json": {"schema": schema}}}
+
+
+def _refer_to(schema: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{schema}"}
+
+
+def _object(**properties: Schema) -> Schema:
+    """An object that has exactly these properties."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _list_of(schema: Schema) -> Schema:
+    return {"type": "array", "items": schema}
+
+
+def _nullable(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _envelope(kind: str, finish: Schema, **content: Schema) -> Schema:
+    """An answer or a chunk of one, without its usage."""
+    choice = _object(index={"const": 0}, logprobs={"type": "null"}, finish_reason=finish, **content)
+    return _object(
+        id=_TEXT,
+        object={"const": kind},
+        created=_COUNT,
+        model=_TEXT,
+        system_fingerprint=_TEXT,
+        choices=_list_of(choice),
+    )
+
+
+def _with_usage(answer: Schema, *, required: bool) -> Schema:
+    properties = {**answer["properties"], "usage": _refer_to("Usage")}
+    names = [*answer["required"], *(["usage"] if required else [])]
+    return {**answer, "properties": properties, "required": names}
+
+
+_MESSAGE = _object(role={"const": "assistant"}, content=_TEXT, refusal={"type": "null"})
+_DELTA: Schema = {"type": "object", "properties": {"role": _TEXT, "content": _TEXT}}
+_RESPONSES: dict[str, Schema] = {
+    "Model": _object(
+        id=_TEXT, object={"const": "model"}, created=_COUNT, owned_by=_TEXT, context_length=_COUNT
+    ),
+    "ModelList": _object(object={"const": "list"}, data=_list_of(_refer_to("Model"))),
+    "Usage": _object(prompt_tokens=_COUNT, completion_tokens=_COUNT, total_tokens=_COUNT),
+    "Chat": _with_usage(_envelope("chat.completion", _FINISH, message=_MESSAGE), required=True),
+    "ChatChunk": _with_usage(
+        _envelope("chat.completion.chunk", _nullable(_FINISH), delta=_DELTA), required=False
+    ),
+    "Completion": _with_usage(_envelope("text_completion", _FINISH, text=_TEXT), required=True),
+    "CompletionChunk": _with_usage(
+        _envelope("text_completion", _nullable(_FINISH), text=_TEXT), required=False
+    ),
+    "Error": _object(
+        error=_object(message=_TEXT, type=_TEXT, param=_nullable(_TEXT), code=_nullable(_TEXT))
+    ),
+}

@@ -1,0 +1,199 @@
+"""Body of a request, from bytes to a checked model, with errors in OpenAI's words.
+
+The body is JSON whatever its content type says, as curl's ``-d`` sends it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Container, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from serving.api.error_responses import ApiError
+from serving.api.request_fields import NEUTRAL_VALUES, NO_EFFECT, is_neutral
+
+MAX_DEPTH = 64
+"""Levels of a body: a schema of a tool has some ten, and a template or encoder that walks deeper
+values would meet Python's limit of recursion."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_JSON_TYPES = {
+    dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer",
+    float: "a decimal", type(None): "null",
+}  # fmt: skip
+_EXPECTED = {
+    "string": "a string", "int": "an integer", "float": "a decimal", "bool": "a boolean",
+    "dict": "an object", "list": "an array", "model": "an object",
+}  # fmt: skip
+_BOUNDS = {
+    "greater_than_equal": ("below_min_value", "below minimum value", ">=", "ge"),
+    "greater_than": ("below_min_value", "below minimum value", ">", "gt"),
+    "less_than_equal": ("above_max_value", "above maximum value", "<=", "le"),
+    "less_than": ("above_max_value", "above maximum value", "<", "lt"),
+}
+"""Kind of error -> end of its code, its words, the relation, the key of the bound."""
+Request = TypeVar("Request", bound=BaseModel)
+
+
+def parse_request(model: type[Request], body: bytes) -> Request:
+    """The request that a body holds.
+
+    Raises:
+        ApiError: 400, with the first field that is wrong.
+    """
+    fields = parse_json_object(body)
+    check_fields(fields, model.model_fields.keys())
+    served = {name: value for name, value in fields.items() if name in model.model_fields}
+    try:
+        return model.model_validate(served)
+    except ValidationError as error:
+        raise _describe_error(error.errors(include_url=False)[0]) from None
+
+
+def parse_json_object(body: bytes) -> dict[str, Any]:
+    """A body as a JSON object of valid Unicode text.
+
+    Raises:
+        ApiError: 400: no JSON, no object, nested too deeply, half a surrogate pair in a text.
+    """
+    try:
+        parsed = json.loads(body, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError:  # also bytes that are no Unicode, and numbers of thousands of digits
+        raise ApiError(
+            400,
+            "We could not parse the JSON body of your request. The body must be valid JSON.",
+            code="invalid_json",
+        ) from None
+    if not isinstance(parsed, dict):
+        raise invalid_type("body", "an object", parsed)
+    for place, text in _walk_texts(parsed):
+        if _SURROGATE.search(text):
+            raise ApiError(
+                400,
+                f"Invalid '{place}': half of a surrogate pair is no Unicode text.",
+                param=place,
+                code="invalid_unicode",
+            )
+    return parsed
+
+
+def check_fields(fields: dict[str, Any], served: Container[str]) -> None:
+    """Refuse fields that would change the answer and are not served.
+
+    Raises:
+        ApiError: 400, with the field.
+    """
+    for name, value in fields.items():
+        if name in served or name in NO_EFFECT:
+            continue
+        if name not in NEUTRAL_VALUES:
+            raise unknown_parameter(name)
+        if not is_neutral(name, value):
+            raise ApiError(
+                400,
+                f"Unsupported parameter: '{name}' is not served here; leave it out.",
+                param=name,
+                code="unsupported_parameter",
+            )
+
+
+def unknown_parameter(name: str) -> ApiError:
+    """400: a field that nobody knows."""
+    return ApiError(400, f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
+
+
+def invalid_type(place: str, expected: str, value: Any) -> ApiError:
+    """400: a value of another type.
+
+    Args:
+        place: the field, as the client wrote it.
+        expected: the type it should have, with its article.
+        value: what was sent.
+    """
+    actual = _JSON_TYPES.get(type(value), "another type")
+    return ApiError(
+        400,
+        f"Invalid type for '{place}': expected {expected}, but got {actual} instead.",
+        param=None if place == "body" else place,
+        code="invalid_type",
+    )
+
+
+def format_place(parts: Sequence[str | int]) -> str:
+    """A place in a body as OpenAI writes it: ``messages[0].content``."""
+    written = ""
+    for part in parts:
+        if isinstance(part, int):
+            written += f"[{part}]"
+        else:
+            written += f".{part}" if written else part
+    return written
+
+
+def _walk_texts(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(place, text) of every key and text.
+
+    Raises:
+        ApiError: 400: nested too deeply.
+    """
+    levels: list[tuple[tuple[str | int, ...], Any]] = [((), body)]
+    while levels:
+        place, value = levels.pop()
+        if isinstance(value, str):
+            yield format_place(place), value
+        elif isinstance(value, dict | list):
+            if len(place) >= MAX_DEPTH:
+                raise _too_deep()
+            if isinstance(value, dict):
+                yield format_place(place) or "body", "".join(value)
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            levels += [((*place, key), item) for key, item in inner]
+
+
+def _too_deep() -> ApiError:
+    return ApiError(400, f"The body is nested deeper than {MAX_DEPTH} levels.", code="invalid_json")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _describe_error(error: ErrorDetails) -> ApiError:
+    """The first error of a body in OpenAI's words."""
+    place, kind, value = format_place(error["loc"]), error["type"], error["input"]
+    context = error.get("ctx", {})
+    if kind == "missing":
+        return ApiError(
+            400,
+            f"Missing required parameter: '{place}'.",
+            param=place,
+            code="missing_required_parameter",
+        )
+    if kind == "extra_forbidden":
+        return unknown_parameter(place)
+    if kind in _BOUNDS:
+        ending, words, relation, key = _BOUNDS[kind]
+        number = "integer" if isinstance(value, int) else "decimal"
+        return ApiError(
+            400,
+            f"Invalid '{place}': {number} {words}. "
+            f"Expected a value {relation} {context[key]:g}, but got {value} instead.",
+            param=place,
+            code=f"{number}_{ending}",
+        )
+    if kind == "too_short":
+        return ApiError(
+            400,
+            f"Invalid '{place}': empty array. Expected an array with at least one item.",
+            param=place,
+            code="empty_array",
+        )
+    expected = _EXPECTED.get(kind.partition("_")[0])
+    if expected is not None and kind.endswith(("_type", "_from_float", "_parsing_size")):
+        return invalid_type(place, expected, value)
+    return ApiError(400, f"Invalid value for '{place}'.", param=place, code="invalid_value")

@@ -1,0 +1,108 @@
+"""Prompts of an endpoint as token ids, refused before tokenizing where they cannot fit.
+
+Tokenizing takes seconds and a hundred times the text's memory where the text is large, so a text
+too long for the context by its bytes alone is not tokenized, and the others are tokenized in
+threads of their own: one for short texts, which so never wait for a long one, and one for long
+ones, of which a bounded number waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from components.text.chat.chat_tokenizer import ChatTokenizer
+from components.text.chat.house_template import GUARD
+from serving.api.error_responses import prompt_too_long, queue_full_error
+
+_SHORT_BYTES = 16 << 10
+"""Some 5 ms of tokenizing."""
+_NORMALIZER_SHRINKS = 3
+"""Most bytes that Unicode's composition makes one of: a Hangul syllable, three signs of three
+bytes, is one of three bytes, and Greek letters with two marks are six bytes and become two."""
+
+
+class PromptEncoder:
+    """Tokenizing of prompts for one context.
+
+    Args:
+        tokenizer: the model's.
+        table: the bytes of each token.
+        context: tokens that a prompt and its answer may have together.
+        waiting: long prompts that may wait to be tokenized.
+    """
+
+    def __init__(
+        self, tokenizer: ChatTokenizer, table: Sequence[bytes], context: int, waiting: int
+    ) -> None:
+        self.tokenizer, self.context, self.waiting = tokenizer, context, waiting
+        specials = [len(token.encode()) for token in tokenizer.special_tokens]
+        self.longest_token = max(1, *map(len, table), *specials)
+        self._shrinks = 1 if tokenizer.backend.normalizer is None else _NORMALIZER_SHRINKS
+        self._short = ThreadPoolExecutor(1, thread_name_prefix="tokenize-short")
+        self._long = ThreadPoolExecutor(1, thread_name_prefix="tokenize-long")
+        self._long_count = 0
+
+    async def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
+        """Ids of a conversation up to and with what opens the answer.
+
+        Raises:
+            ApiError: 400 where it leaves no room for an answer, 429 where too many wait.
+            ChatFormatError: the chat template refuses it.
+        """
+
+        def encode() -> list[int]:
+            text = self.tokenizer.render_prompt(messages)
+            self._check_bytes(text, "messages")
+            return self.tokenizer.encode_rendered(text)
+
+        return await self._run(encode, _count_chars(messages), "messages")
+
+    async def encode_text(self, text: str) -> list[int]:
+        """Ids of a text to be continued.
+
+        Raises:
+            ApiError: 400 where it leaves no room for an answer, 429 where too many wait.
+        """
+
+        def encode() -> list[int]:
+            self._check_bytes(text, "prompt")
+            return [self.tokenizer.separator_id, *self.tokenizer.encode_text(text)]
+
+        return await self._run(encode, len(text), "prompt")
+
+    async def _run(self, encode: Callable[[], list[int]], chars: int, field: str) -> list[int]:
+        loop = asyncio.get_running_loop()
+        if chars <= _SHORT_BYTES:
+            ids = await loop.run_in_executor(self._short, encode)
+        else:
+            if self._long_count > self.waiting:
+                raise queue_full_error()
+            self._long_count += 1
+            running = loop.run_in_executor(self._long, encode)
+            running.add_done_callback(self._count_down)
+            ids = await running
+        if len(ids) >= self.context:
+            raise prompt_too_long(self.context, str(len(ids)), field)
+        return ids
+
+    def _count_down(self, _: asyncio.Future[list[int]]) -> None:
+        self._long_count -= 1
+
+    def _check_bytes(self, text: str, field: str) -> None:
+        """Refuse a text whose bytes cannot be as few tokens as fit; guards are never tokens."""
+        size = len(text.encode()) - text.count(GUARD) * len(GUARD.encode())
+        least = size // (self.longest_token * self._shrinks)
+        if least >= self.context:
+            raise prompt_too_long(self.context, f"at least {least}", field)
+
+
+def _count_chars(value: Any) -> int:
+    """Characters of all texts in a JSON value."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(len(key) + _count_chars(item) for key, item in value.items())
+    return sum(map(_count_chars, value)) if isinstance(value, list | tuple) else 1

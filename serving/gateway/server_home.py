@@ -1,0 +1,36 @@
+"""BentoML's home of one server: its metrics lie there, and no other server's.
+
+BentoML clears the metrics of its home when it starts. Two servers of one workspace (a swap, `serve`
+beside `up`) in one home would so delete each other's, and count together what is left.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import psutil
+
+SERVERS_FOLDER = "servers"
+"""Below BentoML's home; in it a folder for each server, called as its process id."""
+
+
+def make_server_home(home: Path, pid: int) -> Path:
+    """A new, empty home of the server with a process id; those of ended servers are deleted.
+
+    Args:
+        home: BentoML's home.
+        pid: the server's process id, which it keeps when it becomes another program.
+    """
+    for dead in find_dead_homes(home):
+        shutil.rmtree(dead, ignore_errors=True)  # another server that starts deletes it too
+    own = home / SERVERS_FOLDER / str(pid)
+    shutil.rmtree(own, ignore_errors=True)  # of an ended server with the same number
+    own.mkdir(parents=True)
+    return own
+
+
+def find_dead_homes(home: Path) -> list[Path]:
+    """Homes of servers that have ended."""
+    homes = sorted((home / SERVERS_FOLDER).glob("*/"))
+    return [own for own in homes if own.name.isdecimal() and not psutil.pid_exists(int(own.name))]
