@@ -33,7 +33,7 @@ def rows_of(path: Path, content: bytes) -> list[object]:
         "question\tanswer\nWho?\tAda\n".encode("utf-16"),
         b",prompt,chosen,rejected\n0,Who?,Ada,Eve\n1,Who?,Eve,Ada\n",
         b'id,messages\n1,"[{""role"": ""user"",\n ""content"": ""Who?""}]"\n',
-        gzip.compress(b"question,answer\nWho?,Ada\n"),
+        gzip.compress(b"question,answer\nWho?,Ada\n", mtime=0),
         b"question,answer\n" + b"Who?,Ada\n" * 20_000,
     ],
 )
