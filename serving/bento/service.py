@@ -14,6 +14,7 @@ import bentoml
 
 from components.core.settings import endpoint_api_key
 from serving.api.error_responses import ApiError
+from serving.bento.answer_timeout import install_answer_timeout
 from serving.bento.bounded_protocol import install_protocol
 from serving.bento.service_guard import ServiceGuard
 
@@ -61,3 +62,4 @@ class OpenAIService:
 
 OpenAIService.add_asgi_middleware(ServiceGuard)  # type: ignore[attr-defined]
 install_protocol()
+install_answer_timeout()
