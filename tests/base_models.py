@@ -111,7 +111,14 @@ def write_tokenizer(folder: Path, kind: str) -> Any:
     return fast
 
 
-def write_base(folder: Path, kind: str = "qwen3", *, seed: int = 0, dtype: str = "float32") -> Path:
+def write_base(
+    folder: Path,
+    kind: str = "qwen3",
+    *,
+    seed: int = 0,
+    dtype: str = "float32",
+    experts: bool = False,
+) -> Path:
     """Write a base model's folder.
 
     Args:
@@ -119,15 +126,10 @@ def write_base(folder: Path, kind: str = "qwen3", *, seed: int = 0, dtype: str =
         kind: ``qwen3`` or ``llama``.
         seed: of the weights.
         dtype: of the weights.
+        experts: Qwen3-MoE or Mixtral in place of the dense class.
     """
     import torch
-    from transformers import (
-        GenerationConfig,
-        LlamaConfig,
-        LlamaForCausalLM,
-        Qwen3Config,
-        Qwen3ForCausalLM,
-    )
+    from transformers import GenerationConfig
 
     fast = write_tokenizer(folder, kind)
     torch.manual_seed(seed)
@@ -144,16 +146,27 @@ def write_base(folder: Path, kind: str = "qwen3", *, seed: int = 0, dtype: str =
         "initializer_range": 0.1,
     }
     ids = {f"{name}_id": fast.convert_tokens_to_ids(t) for name, t in KINDS[kind]["tokens"].items()}
-    model = (
-        Qwen3ForCausalLM(Qwen3Config(**shape, **ids))
-        if kind == "qwen3"
-        else LlamaForCausalLM(LlamaConfig(**shape, **ids, rope_theta=500_000.0))
-    )
+    model = _random_model(kind, {**shape, **ids}, experts=experts)
     stops = fast.convert_tokens_to_ids(KINDS[kind]["stops"])
     model.generation_config = GenerationConfig(**{**ids, "eos_token_id": stops})
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size="100KB")
     (folder / "LICENSE").write_text("Apache License\nVersion 2.0, January 2004\n")
     return folder
+
+
+def _random_model(kind: str, config: dict[str, Any], *, experts: bool) -> Any:
+    """A model of random weights of one of the four classes."""
+    import transformers as hf
+
+    if kind == "qwen3" and experts:
+        moe = {"moe_intermediate_size": 48, "num_experts": 4, "num_experts_per_tok": 2}
+        return hf.Qwen3MoeForCausalLM(hf.Qwen3MoeConfig(**config, **moe))
+    if kind == "qwen3":
+        return hf.Qwen3ForCausalLM(hf.Qwen3Config(**config))
+    if experts:
+        moe = {"num_local_experts": 4, "num_experts_per_tok": 2}
+        return hf.MixtralForCausalLM(hf.MixtralConfig(**config, **moe, sliding_window=None))
+    return hf.LlamaForCausalLM(hf.LlamaConfig(**config, rope_theta=500_000.0))
 
 
 def random_conversation(draw: Any, kind: str) -> list[dict[str, Any]]:

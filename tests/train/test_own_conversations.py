@@ -114,7 +114,7 @@ def test_what_is_left_out_is_counted(store: Path, tokenizer: Tokenizer, tmp_path
     read = Conversations(tmp_path, store / tokenizer.name, longest=200)
     assert read.left_out == {"own_too_long": 1.0, "own_refused": 1.0}
     assert read.count == 1
-    with pytest.raises(DataError, match=r"instructions\.files, or raise sft\.longest"):
+    with pytest.raises(DataError, match=r"at most 20 tokens in .*: raise sft\.longest, or"):
         Conversations(tmp_path, store / tokenizer.name, longest=20)
 
 

@@ -71,10 +71,10 @@ class Conversations:
         self.count = len(self._first_epoch)
         if not self.count:
             raise DataError(
-                f"sft: {folder.name} holds no instruction of at most {longest} tokens"
+                f"sft: no instruction of at most {longest} tokens"
                 + (f" of the kinds {', '.join(kinds)} (sft.kinds)" if kinds else "")
-                + ": give more pages with headings under scrape or conversations under "
-                "instructions.files, or raise sft.longest"
+                + f" in {folder.name[:24]}: raise sft.longest, or give more conversations under "
+                "instructions.files or more pages with headings under scrape"
             )
 
     def epoch_conversations(self, epoch: int) -> list[TokenizedConversation]:
@@ -111,7 +111,7 @@ class Conversations:
             try:
                 parts = self._tokenizer.encode_conversation(json.loads(row["messages"]), tools)
             except ChatFormatError as error:
-                refused.append(f"{row['id']}: {error}")
+                refused.append(f"{row.get('url') or row['id']}: {error}")
                 continue
             fitting = [part for part in parts if len(part.ids) <= self._longest]
             too_long += len(fitting) < len(parts)
