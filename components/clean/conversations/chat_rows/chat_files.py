@@ -21,6 +21,7 @@ from components.core.io.json_values import (
     stream_json_lines,
     stream_json_values,
 )
+from components.core.io.parquet_errors import PARQUET_READ_ERRORS
 from components.core.io.utf8_stream import open_utf8
 
 _PARQUET = b"PAR1"
@@ -29,7 +30,6 @@ _ESCAPE_BYTES = 6
 """JSON escapes a byte in six characters, at most."""
 _MAX_OVERHEAD = 1 << 20
 """Bytes of a row beside its text: names, ids, tools."""
-_READ_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, NotImplementedError)
 
 
 def read_chat_rows(
@@ -103,7 +103,7 @@ def _read_table(content: Any) -> Iterator[tuple[int, Any]]:
                 for row in _decode_rows(batch):
                     number += 1
                     yield number, row
-    except _READ_ERRORS as error:
+    except PARQUET_READ_ERRORS as error:
         reason = f"cannot be read as Parquet from here on: {_first_line(error)}"
         yield number + 1, BrokenJson(reason)
 

@@ -21,6 +21,7 @@ from components.collect.files.rows.row_fields import (
     may_hold_text,
 )
 from components.collect.files.rows.row_pages import explain_no_text, read_row
+from components.core.io.parquet_errors import PARQUET_READ_ERRORS
 
 _BATCH_ROWS = 256
 _KNOWN_NAMES = frozenset((*TEXT_NAMES, *CONVERSATION_NAMES, *URL_NAMES, *TITLE_NAMES))
@@ -28,7 +29,6 @@ _OUTER_NAMES = frozenset(
     {"metadata", "meta", "warc_headers", "headers", "info", "page", "doc", "attributes"}
 )
 """Names of columns that hold a row's address in an object, also one in JSON."""
-_READ_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, NotImplementedError)
 
 
 def read_parquet(source: FileSource, settings: ReadSettings) -> Iterator[PlacedResult]:
@@ -48,7 +48,7 @@ def read_parquet(source: FileSource, settings: ReadSettings) -> Iterator[PlacedR
                     for row in _decode_rows(batch):
                         number += 1
                         yield from _read_decoded(source, number, row, settings)
-        except _READ_ERRORS as error:
+        except PARQUET_READ_ERRORS as error:
             yield source.reject(
                 f"cannot be read as Parquet from here on: {_first_line(error)}",
                 mark=str(number + 1),
@@ -74,7 +74,7 @@ def read_arrow(source: FileSource, settings: ReadSettings) -> Iterator[PlacedRes
                     for row in _decode_rows(part, is_trusted=False):
                         number += 1
                         yield from _read_decoded(source, number, row, settings)
-        except _READ_ERRORS as error:
+        except PARQUET_READ_ERRORS as error:
             yield source.reject(
                 f"cannot be read as Arrow from here on: {_first_line(error)}", mark=str(number + 1)
             )
