@@ -40,7 +40,7 @@ test-slow: setup
 # brings along is left to pip, which takes it only where that build is installed.
 lock:
 	cp requirements.lock requirements.new
-	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" uv pip compile pyproject.toml --extra dev --extra documents \
+	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" uv pip compile pyproject.toml --extra dev --extra documents --extra tracing \
 		--python-version 3.11 --no-header --no-annotate --quiet $(UPGRADE) --output-file requirements.new
 	{ echo '# Every version, resolved for Python 3.11 (serves 3.12 too). Made by `make lock`; install with pip.'; \
 	  grep -Ev '^(nvidia-(cu|nccl|nvjitlink|nvshmem|nvtx)|cuda-|triton)' requirements.new \

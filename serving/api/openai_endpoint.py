@@ -31,8 +31,9 @@ from serving.api.response_format import (
     ResponseEnvelope,
     ResponseFormat,
 )
-from serving.engine.batching_engine import Engine, EngineFailed, Generation
+from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
+from serving.engine.generation import EngineFailed, Generation
 from serving.engine.prompt_encoder import PromptEncoder
 from serving.engine.scheduler import QueueFull
 
@@ -182,12 +183,17 @@ async def _collect(generation: Generation, text: TextStream) -> str:
 async def _pieces(generation: Generation, text: TextStream) -> AsyncGenerator[str, None]:
     """Text as it can be shown; frees the engine's row however it ends."""
     try:
-        async for token in generation:
-            piece = text.push(token)
-            if piece:
-                yield piece
-            if text.stopped:
-                return
+        seen = 0
+        while True:
+            await generation.wait_beyond(seen)
+            if seen == len(generation.tokens):
+                break
+            for token in generation.tokens[seen:]:
+                seen += 1
+                if piece := text.push(token):
+                    yield piece
+                if text.stopped:
+                    return
         if rest := text.finish():
             yield rest
     finally:
@@ -220,7 +226,7 @@ def _finish(generation: Generation, text: TextStream) -> str:
 
 
 def _usage(generation: Generation) -> Usage:
-    return Usage(prompt_tokens=len(generation.prompt), completion_tokens=generation.count)
+    return Usage(prompt_tokens=len(generation.prompt), completion_tokens=len(generation.tokens))
 
 
 def _json(payload: dict[str, Any]) -> str:

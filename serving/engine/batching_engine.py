@@ -12,20 +12,22 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from components.core.log import get_logger
 from serving.api.limits import EndpointLimits
-from serving.engine.sampling import SamplingParams, TokenSampler
+from serving.engine.generation import AnswerOptions, EngineFailed, Generation
+from serving.engine.sampling import Logits, SamplingParams, TokenLogprobs
 from serving.engine.scheduler import BatchStep, DecodingSequence, Scheduler
 
 log = get_logger(__name__)
 
-FinishReason = Literal["stop", "length"]
-Logits = NDArray[np.float32]
+DEFAULT_OPTIONS = AnswerOptions()
+
+
+DrawnToken = tuple[Generation, int, TokenLogprobs | None]
 
 
 class DecodingBatch(Protocol):
@@ -38,61 +40,6 @@ class DecodingBatch(Protocol):
     def feed(self, first: int, pieces: Sequence[Sequence[int]]) -> list[Logits]: ...
 
     def step(self, tokens: Sequence[int]) -> Logits: ...
-
-
-class EngineFailed(Exception):
-    """The model failed; every request in progress is told so."""
-
-
-class Generation(DecodingSequence):
-    """The tokens of one request, as they come; ``finish_reason`` says why they ended."""
-
-    def __init__(
-        self, prompt: Sequence[int], sampler: TokenSampler, limit: int, stops: frozenset[int]
-    ) -> None:
-        super().__init__(prompt)
-        self.sampler, self.limit, self.stops = sampler, limit, stops
-        self.count = 0
-        self.finish_reason: FinishReason | None = None
-        self._arrived: asyncio.Queue[int | Exception | None] = asyncio.Queue()
-
-    def __aiter__(self) -> Generation:
-        return self
-
-    async def __anext__(self) -> int:
-        arrived = await self._arrived.get()
-        if arrived is None:
-            raise StopAsyncIteration
-        if isinstance(arrived, Exception):
-            raise arrived
-        return arrived
-
-    def cancel(self) -> None:
-        """Give up: the row is free at the next turn. Harmless when finished."""
-        self.finished = True
-
-    def accept_token(self, token: int) -> None:
-        """Append a token that was drawn."""
-        if self.finished:
-            return
-        if token in self.stops:
-            self.end("stop")
-            return
-        self.last_token = token
-        self.count += 1
-        self._arrived.put_nowait(token)
-        if self.count == self.limit:
-            self.end("length")
-
-    def fail(self, error: Exception) -> None:
-        """End with an error, which the reader gets."""
-        self.finished = True
-        self._arrived.put_nowait(error)
-
-    def end(self, finish: FinishReason) -> None:
-        """No more tokens come."""
-        self.finish_reason, self.finished = finish, True
-        self._arrived.put_nowait(None)
 
 
 @dataclass
@@ -134,13 +81,20 @@ class Engine:
         """(rows in use, requests waiting)."""
         return len(self._scheduler.rows), len(self._scheduler.waiting)
 
-    def submit(self, prompt: Sequence[int], sampling: SamplingParams, limit: int) -> Generation:
+    def submit(
+        self,
+        prompt: Sequence[int],
+        sampling: SamplingParams,
+        limit: int,
+        options: AnswerOptions = DEFAULT_OPTIONS,
+    ) -> Generation:
         """Start answering (from a coroutine of the event loop that serves).
 
         Args:
             prompt: token ids.
             sampling: parameters of the draws.
             limit: most tokens of the answer; the context may allow fewer.
+            options: further rules of the answer.
 
         Raises:
             QueueFull: try again later.
@@ -149,7 +103,7 @@ class Engine:
         room = self.context - len(prompt)
         if not prompt or room < 1 or limit < 1:
             raise ValueError(f"a prompt of {len(prompt)} tokens in a context of {self.context}")
-        generation = Generation(prompt, TokenSampler(sampling), min(limit, room), self.stops)
+        generation = Generation(prompt, sampling, min(limit, room), self.stops, options)
         try:
             self._scheduler.submit(generation)
         except Exception:
@@ -163,7 +117,7 @@ class Engine:
 
     def answer_nothing(self, prompt: Sequence[int]) -> Generation:
         """An answer without a token, ended: to a prompt that asks nothing."""
-        generation = Generation(prompt, TokenSampler(SamplingParams()), 1, self.stops)
+        generation = Generation(prompt, SamplingParams(), 1, self.stops, DEFAULT_OPTIONS)
         generation.end("stop")
         return generation
 
@@ -177,8 +131,8 @@ class Engine:
                 log.exception("the model failed")
                 self._start_over(error)
                 return
-            for generation, token in drawn:
-                generation.accept_token(token)
+            for generation, token, logprobs in drawn:
+                generation.accept_token(token, logprobs)
             self.counts.completion_tokens += len(drawn)
 
     def _start_over(self, error: Exception) -> None:
@@ -191,13 +145,13 @@ class Engine:
         return Scheduler(self.limits.slots, self.limits.queue, self.limits.prefill_tokens)
 
 
-def execute_step(batch: DecodingBatch, plan: BatchStep) -> list[tuple[Generation, int]]:
+def execute_step(batch: DecodingBatch, plan: BatchStep) -> list[DrawnToken]:
     """Run one step on the model and draw a token for every row that got logits."""
     for row in plan.leaves:
         batch.leave(row)
     for _ in range(plan.joins):
         batch.join()
-    drawn: list[tuple[Generation, int]] = []
+    drawn: list[DrawnToken] = []
     for piece in plan.chunks:
         logits = batch.feed(piece.row, [piece.tokens])[0]
         if piece.last:
@@ -209,9 +163,10 @@ def execute_step(batch: DecodingBatch, plan: BatchStep) -> list[tuple[Generation
     return drawn
 
 
-def _draw(job: DecodingSequence, logits: Logits) -> tuple[Generation, int]:
+def _draw(job: DecodingSequence, logits: Logits) -> DrawnToken:
     assert isinstance(job, Generation)
-    return job, job.sampler.draw(logits)
+    token = job.draw(logits)
+    return job, token, job.sampler.describe(logits, token)
 
 
 @dataclass

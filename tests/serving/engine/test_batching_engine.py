@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from serving.api.limits import EndpointLimits
-from serving.engine.batching_engine import Engine, EngineFailed, Generation, MemoryBatch
+from serving.engine.batching_engine import Engine, MemoryBatch
+from serving.engine.generation import EngineFailed, Generation
 from serving.engine.sampling import SamplingParams
 from serving.engine.scheduler import QueueFull
 
@@ -37,7 +38,10 @@ def alone(prompt: Sequence[int], limit: int) -> list[int]:
 
 
 async def all_of(generation: Generation) -> list[int]:
-    return [token async for token in generation]
+    while not generation.finished:
+        await generation.wait_beyond(len(generation.tokens))
+    await generation.wait_beyond(len(generation.tokens))
+    return generation.tokens
 
 
 def test_a_ragged_batch_with_late_comers_gives_what_each_alone_would() -> None:
@@ -77,7 +81,7 @@ def test_hanging_up_frees_the_slot_for_who_waits() -> None:
     async def run() -> None:
         made = engine(slots=1)
         first = made.submit([7], GREEDY, 30)
-        await first.__anext__()
+        await first.wait_beyond(0)
         second = made.submit([8, 9], GREEDY, 5)
         assert made.busy == (1, 1)
         first.cancel()

@@ -9,7 +9,7 @@ import pytest
 
 from components.core.errors import DataError
 from components.text.chat.tokenizer_files import tokenizer_digest
-from serving.engine.batching_engine import Generation
+from serving.engine.generation import Generation
 from serving.engine.sampling import SamplingParams
 from serving.engine.served_folder import open_endpoint
 
@@ -17,7 +17,9 @@ GREEDY = SamplingParams(temperature=0)
 
 
 async def all_of(generation: Generation) -> list[int]:
-    return [token async for token in generation]
+    while not generation.finished:
+        await generation.wait_beyond(len(generation.tokens))
+    return generation.tokens
 
 
 def test_the_real_graph_gives_a_ragged_joining_batch_what_each_gets_alone(served: Path) -> None:

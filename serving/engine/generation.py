@@ -1,0 +1,129 @@
+"""One answer as it grows: its tokens, its log probabilities, and why it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from serving.engine.sampling import Logits, SamplingParams, TokenLogprobs, TokenSampler
+from serving.engine.scheduler import DecodingSequence
+from serving.engine.token_constraint import TokenConstraint
+
+FinishReason = Literal["stop", "length"]
+
+
+class EngineFailed(Exception):
+    """The model failed; every request in progress is told so."""
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """Rules of one answer beside its sampling and its length."""
+
+    stop_tokens: frozenset[int] = frozenset()
+    """Tokens that end the answer, beside the model's own."""
+    ignores_end: bool = False
+    """The model's own end tokens are ordinary ones."""
+    min_tokens: int = 0
+    """No end token is drawn before."""
+    constraint: TokenConstraint | None = None
+    client: str = ""
+    """Clients take turns: those who ask much do not hold up those who ask little."""
+
+
+class Generation(DecodingSequence):
+    """The tokens of one answer, as they come.
+
+    Args:
+        prompt: token ids.
+        sampling: parameters of the draws.
+        limit: most tokens of the answer.
+        ends: the model's own end tokens.
+        options: further rules.
+    """
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        sampling: SamplingParams,
+        limit: int,
+        ends: frozenset[int],
+        options: AnswerOptions,
+    ) -> None:
+        super().__init__(prompt)
+        self.sampler = TokenSampler(sampling, prompt)
+        self.limit, self.ends, self.options = limit, ends, options
+        self.stops = options.stop_tokens | (frozenset() if options.ignores_end else ends)
+        self.tokens: list[int] = []
+        """Tokens drawn so far, the end token left out."""
+        self.logprobs: list[TokenLogprobs] = []
+        """Of each of the tokens, where the request wants them."""
+        self.finish_reason: FinishReason | None = None
+        """Why the tokens ended; None while they come, and of an answer that was given up."""
+        self._failure: Exception | None = None
+        self._news: asyncio.Future[None] | None = None
+
+    async def wait_beyond(self, count: int) -> None:
+        """Wait until there are more than ``count`` tokens, or no more come.
+
+        Raises:
+            EngineFailed: the model failed.
+        """
+        while len(self.tokens) <= count and not self.finished:
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        if self._failure is not None:
+            raise self._failure
+
+    def cancel(self) -> None:
+        """Give up: the row is free at the next step. Harmless when finished."""
+        self.finished = True
+        self._wake()
+
+    def draw(self, logits: Logits) -> int:
+        """Draw the next token from logits [v], by all rules of the answer."""
+        allowed = None
+        if self.options.constraint is not None:
+            allowed = self.options.constraint.allowed_tokens(self.limit - len(self.tokens))
+        if len(self.tokens) < self.options.min_tokens:
+            logits = logits.copy()
+            logits[list(self.stops)] = -float("inf")
+        return self.sampler.draw(logits, allowed)
+
+    def accept_token(self, token: int, logprobs: TokenLogprobs | None = None) -> None:
+        """Append a token that was drawn."""
+        if self.finished:
+            return
+        constraint = self.options.constraint
+        if token in self.stops:
+            self.end("stop")
+            return
+        if constraint is not None:
+            constraint.accept_token(token)
+        self.last_token = token
+        self.tokens.append(token)
+        if logprobs is not None:
+            self.logprobs.append(logprobs)
+        if constraint is not None and constraint.ended:
+            self.end("stop")
+        elif len(self.tokens) == self.limit:
+            self.end("length")
+        else:
+            self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """End with an error, which the reader gets."""
+        self._failure = error
+        self.finished = True
+        self._wake()
+
+    def end(self, finish: FinishReason) -> None:
+        """No more tokens come."""
+        self.finish_reason, self.finished = finish, True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)

@@ -1,0 +1,30 @@
+"""Interface of a constraint on an answer: the tokens that may come next, by a grammar."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class TokenConstraint(Protocol):
+    """State of one constrained answer; an engine asks before each draw and tells the outcome."""
+
+    def allowed_tokens(self, remaining: int) -> NDArray[np.bool_]:
+        """Tokens that may come next [v], the model's end tokens where the answer may end.
+
+        Args:
+            remaining: tokens that may still be drawn, this one included; an answer that has to be
+                closed is led to its end in time.
+        """
+        ...
+
+    def accept_token(self, token: int) -> None:
+        """Go on behind a token that was drawn."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Nothing may follow."""
+        ...
