@@ -35,7 +35,7 @@ from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
 from serving.engine.generation import EngineFailed, Generation
 from serving.engine.prompt_encoder import PromptEncoder
-from serving.engine.scheduler import QueueFull
+from serving.engine.waiting_queue import QueueFull
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -166,6 +166,9 @@ async def _answer(
     )
     text = TextStream(served.table, request.stops)
     if request.stream:
+        # Refused while it waited: told by the status, which goes out before the first event.
+        if await run_until_disconnect(http.receive, _wait_admitted(generation)) is None:
+            return Response(status_code=499)
         return EventStream(_events(answer, generation, text, request.wants_usage))
     whole = await run_until_disconnect(http.receive, _collect(generation, text))
     if whole is None:
@@ -173,9 +176,29 @@ async def _answer(
     return JSONResponse(answer.whole_answer(whole, _finish(generation, text), _usage(generation)))
 
 
+async def _wait_admitted(generation: Generation) -> bool:
+    """Wait for a row; True, for ``run_until_disconnect``. Gives the place up if cancelled.
+
+    Raises:
+        ApiError: it was refused after all.
+    """
+    try:
+        await generation.wait_admitted()
+    except QueueFull:
+        raise queue_full_error() from None
+    except EngineFailed:
+        raise model_failed_error() from None
+    except BaseException:
+        generation.cancel()
+        raise
+    return True
+
+
 async def _collect(generation: Generation, text: TextStream) -> str:
     try:
         return "".join([piece async for piece in _pieces(generation, text)])
+    except QueueFull:
+        raise queue_full_error() from None
     except EngineFailed:
         raise model_failed_error() from None
 
