@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
-from fastapi import Request as HttpRequest
+from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from serving.api.api_router import ApiRouter
 from serving.api.auth import RequestGuard
-from serving.api.disconnect import EventStream, run_until_disconnect
-from serving.api.error_responses import (
-    ApiError,
-    install_error_handlers,
-    model_failed_error,
-    queue_full_error,
-)
+from serving.api.disconnect import DisconnectWatch, EventStream
+from serving.api.error_responses import ApiError, model_failed_error, queue_full_error
 from serving.api.limits import EndpointLimits
 from serving.api.openapi_document import describe_api
 from serving.api.request_body import parse_request
@@ -28,8 +22,10 @@ from serving.api.request_schema import ChatRequest, CompletionRequest, Generatio
 from serving.api.response_format import (
     CHAT_FORMAT,
     COMPLETION_FORMAT,
+    DONE,
     ResponseEnvelope,
     ResponseFormat,
+    encode_event,
 )
 from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
@@ -60,16 +56,15 @@ class LoadedModel:
 
 def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     """The routes below ``/v1``, behind the request guard."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    install_error_handlers(app)
+    app = ApiRouter()
 
     @app.get("/models")
-    async def models() -> dict[str, Any]:
+    async def models(_: HttpRequest) -> dict[str, Any]:
         return {"object": "list", "data": [_card(served)]}
 
-    @app.get("/models/{name:path}")
-    async def model(name: str) -> dict[str, Any]:
-        _check_model(served, name)
+    @app.get("/models/{name}")
+    async def model(http: HttpRequest) -> dict[str, Any]:
+        _check_model(served, http.path_params["name"])
         return _card(served)
 
     @app.post("/chat/completions")
@@ -89,7 +84,7 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     document = describe_api(served.model, has_key=bool(api_key))
 
     @app.get("/openapi.json")
-    async def openapi() -> dict[str, Any]:
+    async def openapi(_: HttpRequest) -> dict[str, Any]:
         return document
 
     return RequestGuard(app, served.limits, api_key)
@@ -166,9 +161,11 @@ async def _answer(
     )
     text = TextStream(served.table, request.stops)
     if request.stream:
-        return EventStream(_events(answer, generation, text, request.wants_usage))
-    whole = await run_until_disconnect(http.receive, _collect(generation, text))
-    if whole is None:
+        events = _events(answer, generation, text, request.wants_usage)
+        return EventStream(events, generation.cancel)
+    with DisconnectWatch(http.receive, generation.cancel) as client:
+        whole = await _collect(generation, text)
+    if client.disconnected:
         return Response(status_code=499)
     return JSONResponse(answer.whole_answer(whole, _finish(generation, text), _usage(generation)))
 
@@ -181,19 +178,19 @@ async def _collect(generation: Generation, text: TextStream) -> str:
 
 
 async def _pieces(generation: Generation, text: TextStream) -> AsyncGenerator[str, None]:
-    """Text as it can be shown; frees the engine's row however it ends."""
+    """Text as it can be shown, of all new tokens together; frees the engine's row at its end."""
     try:
-        seen = 0
-        while True:
+        tokens, seen = generation.tokens, 0
+        while not text.stopped:
             await generation.wait_beyond(seen)
-            if seen == len(generation.tokens):
+            if seen == len(tokens):
                 break
-            for token in generation.tokens[seen:]:
+            piece = ""
+            while seen < len(tokens) and not text.stopped:
+                piece += text.push(tokens[seen])
                 seen += 1
-                if piece := text.push(token):
-                    yield piece
-                if text.stopped:
-                    return
+            if piece:
+                yield piece
         if rest := text.finish():
             yield rest
     finally:
@@ -202,20 +199,20 @@ async def _pieces(generation: Generation, text: TextStream) -> AsyncGenerator[st
 
 async def _events(
     answer: ResponseEnvelope, generation: Generation, text: TextStream, wants_usage: bool
-) -> AsyncGenerator[str, None]:
-    """The payloads of a stream, ``[DONE]`` last."""
+) -> AsyncGenerator[bytes, None]:
+    """The events of a stream, ``[DONE]`` last."""
     pieces = _pieces(generation, text)
     try:
         if opening := answer.opening_chunk():
-            yield _json(opening)
+            yield encode_event(opening)
         async for piece in pieces:
-            yield _json(answer.text_chunk(piece))
-        yield _json(answer.closing_chunk(_finish(generation, text)))
+            yield answer.text_event(piece)
+        last = encode_event(answer.closing_chunk(_finish(generation, text)))
         if wants_usage:
-            yield _json(answer.usage_chunk(_usage(generation)))
-        yield "[DONE]"
+            last += encode_event(answer.usage_chunk(_usage(generation)))
+        yield last + DONE
     except EngineFailed:
-        yield _json(model_failed_error().body)
+        yield encode_event(model_failed_error().body)
     finally:
         generation.cancel()
         await pieces.aclose()
@@ -227,7 +224,3 @@ def _finish(generation: Generation, text: TextStream) -> str:
 
 def _usage(generation: Generation) -> Usage:
     return Usage(prompt_tokens=len(generation.prompt), completion_tokens=len(generation.tokens))
-
-
-def _json(payload: dict[str, Any]) -> str:
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":"))

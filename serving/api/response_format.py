@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from serving.api.request_schema import Usage
 
 Choice = dict[str, Any]
+encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""JSON as the endpoint streams it; one encoder, since ``json.dumps`` makes one a call."""
+DONE = b"data: [DONE]\n\n"
+"""Last event of a stream."""
+
+
+def encode_event(payload: dict[str, Any]) -> bytes:
+    """A server-sent event."""
+    return f"data: {encode_json(payload)}\n\n".encode()
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,17 @@ class ResponseEnvelope:
     def text_chunk(self, text: str) -> dict[str, Any]:
         """A chunk with some text."""
         return self._chunk(self.format.delta(text), None)
+
+    def text_event(self, text: str) -> bytes:
+        """The event of ``text_chunk``: all but the text is encoded once a stream."""
+        head, tail = self._text_frame
+        return head + encode_json(text).encode() + tail
+
+    @cached_property
+    def _text_frame(self) -> tuple[bytes, bytes]:
+        # Nothing that follows the text holds an empty string of its own.
+        head, _, tail = encode_event(self.text_chunk("")).rpartition(b'""')
+        return head, tail
 
     def closing_chunk(self, finish: str) -> dict[str, Any]:
         """The chunk that gives the reason why the text ended."""
