@@ -52,6 +52,8 @@ class LoadedModel:
     """The bytes of each token."""
     engine: Engine
     limits: EndpointLimits
+    version: str = ""
+    """Of the registered model."""
 
 
 def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:

@@ -211,8 +211,10 @@ def _refusal(status: int, message: str) -> bytes:
 def install_protocol() -> None:
     """Have uvicorn serve by this protocol where its configuration names none, as BentoML's does.
 
-    uvicorn takes uvloop where it can be imported; imported here, it is among a Bento's pins.
+    uvicorn needs httptools for it and takes uvloop where it can be imported; imported here, both
+    are among a Bento's pins.
     """
+    import httptools  # noqa: F401
     import uvloop  # noqa: F401
 
     uvicorn.protocols.http.auto.AutoHTTPProtocol = BoundedHttpProtocol

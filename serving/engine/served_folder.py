@@ -95,4 +95,5 @@ def open_endpoint(folder: Path) -> LoadedModel:
         table=table,
         engine=engine,
         limits=endpoint.limits,
+        version=endpoint.version,
     )
