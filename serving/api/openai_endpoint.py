@@ -9,20 +9,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
-from fastapi import Request as HttpRequest
+from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from serving.api.answers.answer_choice import AnswerChoice
 from serving.api.answers.answer_writer import AnswerWriter
 from serving.api.answers.logprob_format import TokenTexts
+from serving.api.api_router import ApiRouter
 from serving.api.auth import RequestGuard
-from serving.api.disconnect import EventStream, run_until_disconnect
-from serving.api.error_responses import (
-    ApiError,
-    install_error_handlers,
-    queue_full_error,
-)
+from serving.api.disconnect import DisconnectWatch, EventStream
+from serving.api.error_responses import ApiError, queue_full_error
 from serving.api.limits import EndpointLimits
 from serving.api.openapi_document import describe_api
 from serving.api.request_body import parse_request
@@ -63,16 +59,15 @@ class LoadedModel:
 
 def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     """The routes below ``/v1``, behind the request guard."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    install_error_handlers(app)
+    app = ApiRouter()
 
     @app.get("/models")
-    async def models() -> dict[str, Any]:
+    async def models(_: HttpRequest) -> dict[str, Any]:
         return {"object": "list", "data": [_card(served)]}
 
-    @app.get("/models/{name:path}")
-    async def model(name: str) -> dict[str, Any]:
-        _check_model(served, name)
+    @app.get("/models/{name}")
+    async def model(http: HttpRequest) -> dict[str, Any]:
+        _check_model(served, http.path_params["name"])
         return _card(served)
 
     @app.post("/chat/completions")
@@ -92,7 +87,7 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     document = describe_api(served.model, has_key=bool(api_key))
 
     @app.get("/openapi.json")
-    async def openapi() -> dict[str, Any]:
+    async def openapi(_: HttpRequest) -> dict[str, Any]:
         return document
 
     return RequestGuard(app, served.limits, api_key)
@@ -219,6 +214,7 @@ async def _answer(
     )
     answer = AnswerWriter(envelope, request, choices, served.texts)
     if request.stream:
-        return EventStream(answer.stream_events())
-    whole = await run_until_disconnect(http.receive, answer.collect())
-    return Response(status_code=499) if whole is None else JSONResponse(whole)
+        return EventStream(answer.stream_events(), answer.cancel)
+    with DisconnectWatch(http.receive, answer.cancel) as client:
+        whole = await answer.collect()
+    return Response(status_code=499) if client.disconnected else JSONResponse(whole)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from serving.api.answers.answer_choice import ShownToken
@@ -15,6 +17,15 @@ from serving.api.answers.logprob_format import (
 from serving.api.request_schema import Usage
 
 Choice = dict[str, Any]
+encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""JSON as the endpoint streams it; one encoder, since ``json.dumps`` makes one a call."""
+DONE = b"data: [DONE]\n\n"
+"""Last event of a stream."""
+
+
+def encode_event(payload: dict[str, Any]) -> bytes:
+    """A server-sent event."""
+    return f"data: {encode_json(payload)}\n\n".encode()
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,20 @@ class ResponseEnvelope:
             logprobs: log probabilities of its tokens, where they were asked for.
         """
         return self._chunk(self.format.delta(text), None, index, logprobs)
+
+    def text_event(self, text: str, index: int = 0) -> bytes:
+        """The event of ``text_chunk``: all but the text is encoded once a choice."""
+        frame = self._text_frames.get(index)
+        if frame is None:
+            # Nothing that follows the text holds an empty string of its own.
+            head, _, tail = encode_event(self.text_chunk("", index)).rpartition(b'""')
+            self._text_frames[index] = frame = (head, tail)
+        head, tail = frame
+        return head + encode_json(text).encode() + tail
+
+    @cached_property
+    def _text_frames(self) -> dict[int, tuple[bytes, bytes]]:
+        return {}
 
     def closing_chunk(self, finish: str, index: int = 0) -> dict[str, Any]:
         """The chunk that gives the reason why a choice's text ended."""

@@ -61,29 +61,25 @@ class AnswerChoice:
         return sum(values) / max(1, len(values))
 
     async def pieces(self) -> AsyncGenerator[AnswerPiece, None]:
-        """Text as it can be shown; frees the engine's row whichever way it ends.
+        """Text as it can be shown, of all new tokens together; frees the engine's row at its end.
 
         Raises:
             EngineFailed: the model failed.
         """
         generation, text = self.generation, self.text
         try:
-            seen = 0
-            while True:
+            tokens, seen = generation.tokens, 0
+            while not text.stopped:
                 await generation.wait_beyond(seen)
-                if seen == len(generation.tokens):
+                if seen == len(tokens):
                     break
-                for token in generation.tokens[seen:]:
-                    shown = self._push(token, seen)
+                shown = ""
+                while seen < len(tokens) and not text.stopped:
+                    shown += self._push(tokens[seen], seen)
                     seen += 1
-                    if self._reports:
-                        piece = AnswerPiece(shown, self._release_tokens())
-                        if piece.text or piece.tokens:
-                            yield piece
-                    elif shown:
-                        yield AnswerPiece(shown)
-                    if text.stopped:
-                        return
+                released = self._release_tokens() if self._reports else ()
+                if shown or released:
+                    yield AnswerPiece(shown, released)
             rest = self._push_end() + text.finish()
             if rest or self._held:
                 yield AnswerPiece(rest, self._release_tokens(final=not text.stopped))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -18,7 +17,7 @@ from serving.api.answers.answer_choice import (
 from serving.api.answers.logprob_format import TokenTexts
 from serving.api.error_responses import model_failed_error
 from serving.api.request_schema import CompletionRequest, GenerationRequest, Usage
-from serving.api.response_format import Choice, ResponseEnvelope
+from serving.api.response_format import DONE, Choice, ResponseEnvelope, encode_event
 from serving.engine.generation import EngineFailed
 
 
@@ -49,42 +48,56 @@ class AnswerWriter:
             ApiError: the model failed.
         """
         try:
-            read = await asyncio.gather(*map(read_whole, self.choices))
+            if len(self.choices) == 1:  # in the request's own task: another costs a switch a token
+                read = [await read_whole(self.choices[0])]
+            else:
+                read = await asyncio.gather(*map(read_whole, self.choices))
         except EngineFailed:
             raise model_failed_error() from None
         finally:
-            self._cancel()
+            self.cancel()
         ranked = self._select_best(list(zip(self.choices, read, strict=True)))
         choices = [
             self._write_choice(index, choice, piece) for index, (choice, piece) in enumerate(ranked)
         ]
         return self.envelope.whole_answer(choices, self._count_usage())
 
-    async def stream_events(self) -> AsyncGenerator[str, None]:
-        """The payloads of a stream, ``[DONE]`` last."""
+    async def stream_events(self) -> AsyncGenerator[bytes, None]:
+        """The events of a stream, ``[DONE]`` last."""
         envelope = self.envelope
         try:
             for choice in self.choices:
                 if opening := envelope.opening_chunk(choice.index):
-                    yield write_json(opening)
+                    yield encode_event(opening)
                 if echo := self._echo(choice):
-                    yield write_json(envelope.text_chunk(echo, choice.index))
+                    yield envelope.text_event(echo, choice.index)
+            last = b""
             async with aclosing(merge_pieces(self.choices)) as events:
                 async for choice, piece in events:
+                    if last:
+                        yield last
+                        last = b""
                     if piece is None:
-                        yield write_json(envelope.closing_chunk(choice.finish, choice.index))
+                        # Sent with what follows it: the end of a stream is one write.
+                        last = encode_event(envelope.closing_chunk(choice.finish, choice.index))
                     else:
-                        logprobs = self._describe_logprobs(piece.tokens)
-                        yield write_json(envelope.text_chunk(piece.text, choice.index, logprobs))
+                        yield self._write_piece(choice, piece)
             if self.request.wants_usage:
-                yield write_json(envelope.usage_chunk(self._count_usage()))
-            yield "[DONE]"
+                last += encode_event(envelope.usage_chunk(self._count_usage()))
+            yield last + DONE
         except EngineFailed:
-            yield write_json(model_failed_error().body)
+            yield encode_event(model_failed_error().body)
         finally:
-            self._cancel()
+            self.cancel()
 
-    def _cancel(self) -> None:
+    def _write_piece(self, choice: AnswerChoice, piece: AnswerPiece) -> bytes:
+        logprobs = self._describe_logprobs(piece.tokens)
+        if logprobs is None:
+            return self.envelope.text_event(piece.text, choice.index)
+        return encode_event(self.envelope.text_chunk(piece.text, choice.index, logprobs))
+
+    def cancel(self) -> None:
+        """Give all choices up, as when nobody listens any more."""
         for choice in self.choices:
             choice.generation.cancel()
 
@@ -127,8 +140,3 @@ class AnswerWriter:
             prompt_tokens=sum(len(generation.prompt) for generation in prompts),
             completion_tokens=sum(len(generation.tokens) for generation in generations),
         )
-
-
-def write_json(payload: dict[str, Any]) -> str:
-    """Compact JSON of one event."""
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
