@@ -71,6 +71,27 @@ def prompt_too_long(context: int, tokens: str, field: str) -> ApiError:
     )
 
 
+def check_token(token: int, vocabulary: int, place: str) -> None:
+    """Refuse a token id that the model does not have.
+
+    Args:
+        token: the id.
+        vocabulary: number of the model's tokens.
+        place: of the id in the request.
+
+    Raises:
+        ApiError: 400.
+    """
+    if not 0 <= token < vocabulary:
+        raise ApiError(
+            400,
+            f"Invalid '{place}': the model's token ids are 0 to {vocabulary - 1}, "
+            f"but got {token} instead.",
+            param=place,
+            code="invalid_value",
+        )
+
+
 def loading_error() -> ApiError:
     """503: the model is not there yet."""
     return ApiError(
