@@ -53,6 +53,8 @@ class LoadedModel:
     """The bytes of each token."""
     engine: Engine
     limits: EndpointLimits
+    version: str = ""
+    """Of the registered model."""
 
     @cached_property
     def texts(self) -> TokenTexts:
