@@ -20,11 +20,14 @@ from serving.api.auth import RequestGuard
 from serving.api.disconnect import DisconnectWatch, EventStream
 from serving.api.error_responses import ApiError, queue_full_error
 from serving.api.limits import EndpointLimits
+from serving.api.message_fields import check_messages
 from serving.api.openapi_document import describe_api
 from serving.api.request_body import parse_request
 from serving.api.request_checks import check_generation
 from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest
 from serving.api.response_format import CHAT_FORMAT, COMPLETION_FORMAT, ResponseEnvelope
+from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
+from serving.api.tokens.token_routes import detokenize, tokenize
 from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
 from serving.engine.generation import Generation
@@ -63,6 +66,8 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     """The routes below ``/v1``, behind the request guard."""
     app = ApiRouter()
 
+    template_fields = served.prompts.tokenizer.template.message_fields
+
     @app.get("/models")
     async def models(_: HttpRequest) -> dict[str, Any]:
         return {"object": "list", "data": [_card(served)]}
@@ -76,6 +81,7 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     async def chat(http: HttpRequest) -> Response:
         request = parse_request(ChatRequest, await http.body())
         _check_request(served, request)
+        check_messages(request.messages, template_fields)
         prompt = await served.prompts.encode_chat(request.messages)
         return await _answer(served, request, [prompt], http)
 
@@ -85,6 +91,18 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         _check_request(served, request)
         prompts = await encode_prompts(served.prompts, request.prompt, "prompt")
         return await _answer(served, request, prompts, http)
+
+    @app.post("/tokenize")
+    async def tokenize_prompt(http: HttpRequest) -> dict[str, object]:
+        request = parse_request(TokenizeRequest, await http.body())
+        _check_model(served, request.model)
+        return await tokenize(request, served.prompts, served.texts)
+
+    @app.post("/detokenize")
+    async def detokenize_tokens(http: HttpRequest) -> dict[str, object]:
+        request = parse_request(DetokenizeRequest, await http.body())
+        _check_model(served, request.model)
+        return detokenize(request, served.texts)
 
     document = describe_api(served.model, has_key=bool(api_key))
 
