@@ -66,6 +66,8 @@ class Generation(DecodingSequence):
         """Why the tokens ended; None while they come, and of an answer that was given up."""
         self.first_token: float | None = None
         """Moment of the first token, by the scheduler's clock."""
+        self.end_token: int | None = None
+        """The token that ended the answer, if one did."""
         self._news: asyncio.Future[None] | None = None
 
     async def wait_admitted(self) -> None:
@@ -122,6 +124,7 @@ class Generation(DecodingSequence):
             return
         constraint = self.options.constraint
         if token in self.stops:
+            self.end_token = token
             self.end("stop")
             return
         if constraint is not None:
