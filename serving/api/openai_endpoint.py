@@ -32,7 +32,7 @@ from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
 from serving.engine.generation import Generation
 from serving.engine.prompt_encoder import PromptEncoder, encode_prompts
-from serving.engine.scheduler import QueueFull
+from serving.engine.waiting_queue import QueueFull
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -234,6 +234,9 @@ async def _answer(
     )
     answer = AnswerWriter(envelope, request, choices, served.texts)
     if request.stream:
+        # Refused while it waits: told by the status, which goes out before the first event.
+        with DisconnectWatch(http.receive, answer.cancel):
+            await answer.wait_admitted()
         return EventStream(answer.stream_events(), answer.cancel)
     with DisconnectWatch(http.receive, answer.cancel) as client:
         whole = await answer.collect()
