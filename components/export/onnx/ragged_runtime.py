@@ -309,7 +309,7 @@ class RaggedBatch:
         Raises:
             ValueError: a row is not in use, would outgrow the context, or a token is unknown.
         """
-        return self._feed_all(first, pieces, "logits", self.model.vocabulary)
+        return self._feed_all(first, pieces, "logits", self.model.vocabulary, self.context)
 
     def hidden_states(self, first: int, pieces: Sequence[Ids]) -> list[Logits]:
         """Append pieces as ``feed`` does; the normed states of the last layer in place of logits.
@@ -324,10 +324,11 @@ class RaggedBatch:
         Raises:
             ValueError: a row is not in use, would outgrow the context, or a token is unknown.
         """
-        return self._feed_all(first, pieces, "hidden", self.model.width)
+        # The graph computes logits beside them, of as many positions as a call has.
+        return self._feed_all(first, pieces, "hidden", self.model.width, PIECE)
 
     def _feed_all(
-        self, first: int, pieces: Sequence[Ids], output: str, channels: int
+        self, first: int, pieces: Sequence[Ids], output: str, channels: int, widest: int
     ) -> list[Logits]:
         """One output at every position of each piece, [tokens of the piece, channels]."""
         self._check(first, len(pieces))
@@ -339,7 +340,7 @@ class RaggedBatch:
         longest = max(map(len, arrays))
         while fed < longest:
             held = int(self._lengths[first : first + count].max())
-            width = min(longest - fed, self.context + 1 - held)
+            width = min(longest - fed, self.context + 1 - held, widest)
             values = np.empty((count, width, channels), dtype=np.float32)
             call = self._calls.bind(first, count, width, {output: values})
             call.positions[..., 0] = np.arange(width)

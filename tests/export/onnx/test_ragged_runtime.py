@@ -202,7 +202,10 @@ def test_logits_of_a_step_stay_until_the_next_those_of_prompts_for_good(
     assert close(later[0], alone(decoder, b)[4])
 
 
-def test_hidden_states_are_those_that_the_head_reads(decoder: Decoder, served: OnnxModel) -> None:
+def test_hidden_states_are_those_that_the_head_reads(
+    decoder: Decoder, served: OnnxModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ragged_runtime, "PIECE", 11)
     a, b = text(1, 48), text(2, 7)
     batch = RaggedBatch(served, slots=2)
     for _ in range(2):
