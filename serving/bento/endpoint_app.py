@@ -124,7 +124,7 @@ class EndpointApp:
             raise ApiError(404, "There is no page here. The endpoint is below /v1.")
         check_caller(scope, headers, self.api_key)
         if path == "/metrics":
-            page, media_type = self.metrics.render()
+            page, media_type = self.metrics.render(self.endpoint.served)
             return Response(page, headers={"Content-Type": media_type})
         return self.bentoml_app
 

@@ -17,6 +17,7 @@ from _bentoml_sdk import Service
 from components.core.settings import endpoint_api_key
 from serving.bento.answer_timeout import install_answer_timeout
 from serving.bento.bounded_protocol import install_protocol
+from serving.bento.bounded_websocket import install_websocket_protocol
 from serving.bento.endpoint_app import ANSWER_SECONDS, EndpointApp, LoadedEndpoint
 
 if TYPE_CHECKING:
@@ -63,4 +64,5 @@ def open_own_endpoint() -> LoadedModel:
 
 
 install_protocol()
+install_websocket_protocol()
 install_answer_timeout()

@@ -17,6 +17,7 @@ from components.core.log import get_logger
 from serving.api.limits import EndpointLimits
 from serving.engine.batch_sampling import BatchSampler
 from serving.engine.decoding_batch import DecodingBatch, StepOutcome, execute_step
+from serving.engine.engine_stats import EngineStats
 from serving.engine.generation import AnswerOptions, EngineFailed, Generation
 from serving.engine.sampling import SamplingParams
 from serving.engine.scheduler import BatchStep, Scheduler
@@ -54,7 +55,7 @@ class Engine:
         limits: EndpointLimits,
     ) -> None:
         self.context, self.stops, self.limits = context, stops, limits
-        self.counts = EngineCounts()
+        self.counts, self.stats = EngineCounts(), EngineStats()
         self._make_batch = make_batch
         self._batch = make_batch(limits.slots)
         self._scheduler = self._new_scheduler()
@@ -145,6 +146,8 @@ class Engine:
         for generation, token, logprobs in outcome.drawn:
             generation.accept_token(token, logprobs)
         self.counts.completion_tokens += len(outcome.drawn)
+        answers = (drawn[0] for drawn in outcome.drawn)
+        self.stats.note_step(len(plan.rows), plan.prompt_tokens, answers)
         decode_seconds = outcome.decode_seconds if plan.decodes else None
         self._times.note_step(plan.prompt_tokens, outcome.prompt_seconds, decode_seconds)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -66,6 +67,9 @@ class Generation(DecodingSequence):
         """Why the tokens ended; None while they come, and of an answer that was given up."""
         self.end_token: int | None = None
         """The token that ended the answer, if one did."""
+        self.submitted = time.monotonic()
+        self.first_drawn: float | None = None
+        """Time of the first token, by the same clock; None before it."""
         self._failure: Exception | None = None
         self._news: asyncio.Future[None] | None = None
 
