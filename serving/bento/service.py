@@ -19,6 +19,7 @@ from serving.bento.answer_timeout import install_answer_timeout
 from serving.bento.bounded_protocol import install_protocol
 from serving.bento.bounded_websocket import install_websocket_protocol
 from serving.bento.endpoint_app import ANSWER_SECONDS, EndpointApp, LoadedEndpoint
+from serving.bento.request_tracing import open_tracing
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -53,7 +54,13 @@ class OpenAIService:
         from serving.api.openai_endpoint import create_app
 
         served = await asyncio.to_thread(open_own_endpoint)
-        endpoint.open(served, create_app(served, endpoint_api_key()))
+        tracing = open_tracing(served.model, served.version)
+        endpoint.open(served, create_app(served, endpoint_api_key()), tracing)
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    async def close_endpoint(self) -> None:
+        """Send what is still to be told, in a thread: the receiver may be slow."""
+        await asyncio.to_thread(endpoint.close)
 
 
 def open_own_endpoint() -> LoadedModel:

@@ -114,6 +114,8 @@ class Engine:
         """Run step after step, until there is nothing left to do."""
         loop = asyncio.get_running_loop()
         while not (plan := self._scheduler.schedule_step(self._prompt_budget())).empty:
+            if plan.joins:
+                self.stats.note_joined(plan.rows[-plan.joins :])
             inline = self._runs_inline(plan)
             try:
                 outcome = (

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from serving.engine.generation import Generation
+from serving.engine.scheduler import DecodingSequence
 
 FIRST_TOKEN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """From a small model's prefill to a minute in the queue."""
@@ -64,6 +65,13 @@ class EngineStats:
     """Seconds from a request to its first token."""
     token_seconds: Histogram = field(default_factory=lambda: Histogram(TOKEN_SECONDS))
     """Mean seconds between the tokens of an answer, of each that ended."""
+
+    def note_joined(self, answers: Iterable[DecodingSequence]) -> None:
+        """Record answers that got a row."""
+        now = self.clock()
+        for answer in answers:
+            if isinstance(answer, Generation):
+                answer.admitted = now
 
     def note_step(self, rows: int, prompt_tokens: int, answers: Iterable[Generation]) -> None:
         """Record a step.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +36,20 @@ class AnswerOptions:
     constraint: TokenConstraint | None = None
     client: str = ""
     """Clients take turns: those who ask much do not hold up those who ask little."""
+
+
+_COLLECTED: ContextVar[list[Generation] | None] = ContextVar("collected", default=None)
+
+
+@contextmanager
+def collect_generations() -> Iterator[list[Generation]]:
+    """The answers that are begun in this context, as they are added: those of one request."""
+    collected: list[Generation] = []
+    token = _COLLECTED.set(collected)
+    try:
+        yield collected
+    finally:
+        _COLLECTED.reset(token)
 
 
 class Generation(DecodingSequence):
@@ -68,10 +84,14 @@ class Generation(DecodingSequence):
         self.end_token: int | None = None
         """The token that ended the answer, if one did."""
         self.submitted = time.monotonic()
+        self.admitted: float | None = None
         self.first_drawn: float | None = None
-        """Time of the first token, by the same clock; None before it."""
+        """Times of its row and of its first token, by the same clock; None before it."""
         self._failure: Exception | None = None
         self._news: asyncio.Future[None] | None = None
+        collected = _COLLECTED.get()
+        if collected is not None:
+            collected.append(self)
 
     async def wait_beyond(self, count: int) -> None:
         """Wait until there are more than ``count`` tokens, or no more come.
