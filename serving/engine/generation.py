@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +35,20 @@ class AnswerOptions:
     constraint: TokenConstraint | None = None
     client: str = ""
     """Clients take turns: those who ask much do not hold up those who ask little."""
+
+
+_COLLECTED: ContextVar[list[Generation] | None] = ContextVar("collected", default=None)
+
+
+@contextmanager
+def collect_generations() -> Iterator[list[Generation]]:
+    """The answers that are begun in this context, as they are added: those of one request."""
+    collected: list[Generation] = []
+    token = _COLLECTED.set(collected)
+    try:
+        yield collected
+    finally:
+        _COLLECTED.reset(token)
 
 
 class Generation(DecodingSequence):
@@ -69,6 +85,9 @@ class Generation(DecodingSequence):
         self.first_token: float | None = None
         """Moment of the first token, by the scheduler's clock."""
         self._news: asyncio.Future[None] | None = None
+        collected = _COLLECTED.get()
+        if collected is not None:
+            collected.append(self)
 
     async def wait_admitted(self) -> None:
         """Wait until there is a row for the answer.
