@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from serving.api.answers.answer_choice import AnswerChoice
 from serving.api.answers.answer_writer import AnswerWriter
+from serving.api.answers.chat_socket import StreamSockets
 from serving.api.answers.logprob_format import TokenTexts
 from serving.api.api_router import ApiRouter
 from serving.api.auth import RequestGuard
@@ -104,6 +105,7 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         _check_model(served, request.model)
         return detokenize(request, served.texts)
 
+    app.websocket("/chat/completions")(StreamSockets(chat, served.limits).serve)
     document = describe_api(served.model, has_key=bool(api_key))
 
     @app.get("/openapi.json")
@@ -234,11 +236,9 @@ async def _answer(
     )
     answer = AnswerWriter(envelope, request, choices, served.texts)
     if request.stream:
-        # Refused while it waited: told by the status, which goes out before the first event.
-        with DisconnectWatch(http.receive, answer.cancel) as client:
+        # Refused while it waits: told by the status, which goes out before the first event.
+        with DisconnectWatch(http.receive, answer.cancel):
             await answer.wait_admitted()
-        if client.disconnected:
-            return Response(status_code=499)
         return EventStream(answer.stream_events(), answer.cancel)
     with DisconnectWatch(http.receive, answer.cancel) as client:
         whole = await answer.collect()

@@ -26,6 +26,9 @@ GRAPH_OUTPUTS = ["logits", "hidden"]
 """Inputs before the past, outputs before the present."""
 MAX_CALLS = 256
 """Calls kept; prompts come in as many widths as there are lengths. One holds some kilobytes."""
+CALL_COST = 4
+"""Tokens that take as long as a call of its own for a row does: rows share a call where it costs no
+more padding than this for each call that it saves."""
 _Call = tuple[str, int, int, int]
 """(place of the logits, first row, rows, width)"""
 
@@ -148,3 +151,27 @@ class BoundCalls:
             binding.bind_ortvalue_output(name, value)
             values.append(value)
         return GraphCall(ids, last, total, new, positions, binding, tuple(values))
+
+
+def group_neighbours(
+    sizes: Mapping[int, int], lengths: NDArray[np.int32], capacity: int
+) -> list[list[int]]:
+    """Runs of neighbouring rows, each to be fed in one call.
+
+    Args:
+        sizes: row -> tokens of its piece, in the order of the rows.
+        lengths: tokens that each row holds.
+        capacity: positions of a row in the cache; padding takes some for the time of a call.
+    """
+    groups: list[list[int]] = []
+    for row in sizes:
+        if groups and row == groups[-1][-1] + 1:
+            group = [*groups[-1], row]
+            widest = max(sizes[member] for member in group)
+            padding = len(group) * widest - sum(sizes[member] for member in group)
+            fits = int(lengths[group[0] : row + 1].max()) + widest <= capacity
+            if fits and padding <= CALL_COST * (len(group) - 1):
+                groups[-1] = group
+                continue
+        groups.append([row])
+    return groups

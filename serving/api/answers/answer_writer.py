@@ -43,10 +43,10 @@ class AnswerWriter:
         self.choices, self.texts = choices, texts
 
     async def wait_admitted(self) -> None:
-        """Wait until the first choice has a row; all are given up if it is refused.
+        """Wait until the first choice has a row.
 
         Raises:
-            ApiError: it waited too long, or was refused for the sake of others; the model failed.
+            ApiError: it was refused while it waited, or the model failed.
         """
         try:
             await self.choices[0].generation.wait_admitted()
