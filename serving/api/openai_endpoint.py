@@ -19,7 +19,7 @@ from serving.api.answers.logprob_format import TokenTexts
 from serving.api.api_router import ApiRouter
 from serving.api.auth import RequestGuard
 from serving.api.disconnect import DisconnectWatch, EventStream
-from serving.api.error_responses import ApiError, queue_full_error
+from serving.api.error_responses import ApiError, model_failed_error, queue_full_error
 from serving.api.limits import EndpointLimits
 from serving.api.message_fields import check_messages
 from serving.api.openapi_document import describe_api
@@ -31,9 +31,9 @@ from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 from serving.api.tokens.token_routes import detokenize, tokenize
 from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
-from serving.engine.generation import Generation
+from serving.engine.generation import EngineFailed, Generation
 from serving.engine.prompt_encoder import PromptEncoder, encode_prompts
-from serving.engine.scheduler import QueueFull
+from serving.engine.waiting_queue import QueueFull
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -236,7 +236,27 @@ async def _answer(
     )
     answer = AnswerWriter(envelope, request, choices, served.texts)
     if request.stream:
+        await _wait_admitted(choices[0].generation, http)
         return EventStream(answer.stream_events(), answer.cancel)
     with DisconnectWatch(http.receive, answer.cancel) as client:
         whole = await answer.collect()
     return Response(status_code=499) if client.disconnected else JSONResponse(whole)
+
+
+async def _wait_admitted(generation: Generation, http: HttpRequest) -> None:
+    """Wait for a row: what is refused while it waits is told by the status, before any event.
+
+    Args:
+        generation: the first choice.
+        http: the request, whose end is noticed.
+
+    Raises:
+        ApiError: it was refused after all.
+    """
+    with DisconnectWatch(http.receive, generation.cancel):
+        try:
+            await generation.wait_admitted()
+        except QueueFull:
+            raise queue_full_error() from None
+        except EngineFailed:
+            raise model_failed_error() from None

@@ -15,10 +15,11 @@ from serving.api.answers.answer_choice import (
     read_whole,
 )
 from serving.api.answers.logprob_format import TokenTexts
-from serving.api.error_responses import model_failed_error
+from serving.api.error_responses import model_failed_error, queue_full_error
 from serving.api.request_schema import CompletionRequest, GenerationRequest, Usage
 from serving.api.response_format import DONE, Choice, ResponseEnvelope, encode_event
 from serving.engine.generation import EngineFailed
+from serving.engine.waiting_queue import QueueFull
 
 
 class AnswerWriter:
@@ -54,6 +55,8 @@ class AnswerWriter:
                 read = await asyncio.gather(*map(read_whole, self.choices))
         except EngineFailed:
             raise model_failed_error() from None
+        except QueueFull:
+            raise queue_full_error() from None
         finally:
             self.cancel()
         ranked = self._select_best(list(zip(self.choices, read, strict=True)))
@@ -87,6 +90,8 @@ class AnswerWriter:
             yield last + DONE
         except EngineFailed:
             yield encode_event(model_failed_error().body)
+        except QueueFull:
+            yield encode_event(queue_full_error().body)
         finally:
             self.cancel()
 
