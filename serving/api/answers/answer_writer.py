@@ -72,6 +72,8 @@ class AnswerWriter:
             raise queue_full_error() from None
         except EngineFailed:
             raise model_failed_error() from None
+        except QueueFull:
+            raise queue_full_error() from None
         finally:
             self.cancel()
         ranked = self._select_best(list(zip(self.choices, read, strict=True)))
@@ -107,6 +109,8 @@ class AnswerWriter:
             yield encode_event(queue_full_error().body)
         except EngineFailed:
             yield encode_event(model_failed_error().body)
+        except QueueFull:
+            yield encode_event(queue_full_error().body)
         finally:
             self.cancel()
 
