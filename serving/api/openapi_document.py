@@ -198,7 +198,12 @@ _RESPONSES: dict[str, Schema] = {
         embedding_dimensions=_nullable(_COUNT),
     ),
     "ModelList": _object(object={"const": "list"}, data=_list_of(_refer_to("Model"))),
-    "Usage": _object(prompt_tokens=_COUNT, completion_tokens=_COUNT, total_tokens=_COUNT),
+    "Usage": _object(
+        prompt_tokens=_COUNT,
+        completion_tokens=_COUNT,
+        total_tokens=_COUNT,
+        prompt_tokens_details=_object(cached_tokens=_COUNT),
+    ),
     "Chat": _with_usage(
         _envelope("chat.completion", _FINISH, message=_MESSAGE, **_CHAT), required=True
     ),

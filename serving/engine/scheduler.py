@@ -26,6 +26,8 @@ class DecodingSequence:
     prompt: Sequence[int]
     cached: int = 0
     """Tokens of the prompt that are in the cache."""
+    cached_prompt_tokens: int = 0
+    """Tokens of the prompt that were copied and not read."""
     last_token: int = IDLE
     """The token drawn last, not yet in the cache."""
     finished: bool = False
