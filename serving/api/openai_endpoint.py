@@ -27,12 +27,14 @@ from serving.api.request_body import parse_request
 from serving.api.request_checks import check_generation
 from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest
 from serving.api.response_format import CHAT_FORMAT, COMPLETION_FORMAT, ResponseEnvelope
+from serving.api.tokens.embedding_route import EmbeddingRequest, create_embeddings
 from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 from serving.api.tokens.token_routes import detokenize, tokenize
 from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
 from serving.engine.generation import Generation
 from serving.engine.prompt_encoder import PromptEncoder, encode_prompts
+from serving.engine.text_embedder import TextEmbedder
 from serving.engine.waiting_queue import QueueFull
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ class LoadedModel:
     limits: EndpointLimits
     version: str = ""
     """Of the registered model."""
+    embedder: TextEmbedder | None = None
+    """Gives vectors of texts; None where the graph gives no states."""
 
     @cached_property
     def texts(self) -> TokenTexts:
@@ -106,6 +110,13 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         return detokenize(request, served.texts)
 
     app.websocket("/chat/completions")(StreamSockets(chat, served.limits).serve)
+
+    @app.post("/embeddings")
+    async def embed(http: HttpRequest) -> dict[str, object]:
+        request = parse_request(EmbeddingRequest, await http.body())
+        _check_model(served, request.model)
+        return await create_embeddings(request, served.embedder, served.prompts, served.limits)
+
     document = describe_api(served.model, has_key=bool(api_key))
 
     @app.get("/openapi.json")
@@ -122,6 +133,7 @@ def _card(served: LoadedModel) -> dict[str, Any]:
         "created": served.created,
         "owned_by": "modelmill",
         "context_length": served.engine.context,
+        "embedding_dimensions": served.embedder.width if served.embedder else None,
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from serving.api.request_fields import NEUTRAL_VALUES, NO_EFFECT
 from serving.api.request_schema import ChatRequest, CompletionRequest, StrictModel
+from serving.api.tokens.embedding_route import EmbeddingRequest
 from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 
 Schema = dict[str, Any]
@@ -27,7 +28,13 @@ def describe_api(model: str, *, has_key: bool) -> Schema:
         has_key: callers must send the endpoint's key.
     """
     requests: dict[str, Schema] = {}
-    for request in (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest):
+    for request in (
+        ChatRequest,
+        CompletionRequest,
+        TokenizeRequest,
+        DetokenizeRequest,
+        EmbeddingRequest,
+    ):
         requests |= _describe_request(request)
     document: Schema = {
         "openapi": "3.1.0",
@@ -45,6 +52,7 @@ def describe_api(model: str, *, has_key: bool) -> Schema:
             },
             "/chat/completions": _generation("create_chat_completion", "ChatRequest", "Chat"),
             "/completions": _generation("create_completion", "CompletionRequest", "Completion"),
+            "/embeddings": _call("create_embedding", "EmbeddingRequest", "EmbeddingList"),
             "/tokenize": _call("tokenize", "TokenizeRequest", "TokenList"),
             "/detokenize": _call("detokenize", "DetokenizeRequest", "TokenText"),
             "/openapi.json": {
@@ -182,10 +190,20 @@ _COMPLETION = {"logprobs": _COMPLETION_LOGPROBS, "text": _TEXT}
 _DELTA: Schema = {"type": "object", "properties": {"role": _TEXT, "content": _TEXT}}
 _RESPONSES: dict[str, Schema] = {
     "Model": _object(
-        id=_TEXT, object={"const": "model"}, created=_COUNT, owned_by=_TEXT, context_length=_COUNT
+        id=_TEXT,
+        object={"const": "model"},
+        created=_COUNT,
+        owned_by=_TEXT,
+        context_length=_COUNT,
+        embedding_dimensions=_nullable(_COUNT),
     ),
     "ModelList": _object(object={"const": "list"}, data=_list_of(_refer_to("Model"))),
-    "Usage": _object(prompt_tokens=_COUNT, completion_tokens=_COUNT, total_tokens=_COUNT),
+    "Usage": _object(
+        prompt_tokens=_COUNT,
+        completion_tokens=_COUNT,
+        total_tokens=_COUNT,
+        prompt_tokens_details=_object(cached_tokens=_COUNT),
+    ),
     "Chat": _with_usage(
         _envelope("chat.completion", _FINISH, message=_MESSAGE, **_CHAT), required=True
     ),
@@ -196,6 +214,18 @@ _RESPONSES: dict[str, Schema] = {
     "Completion": _with_usage(_envelope("text_completion", _FINISH, **_COMPLETION), required=True),
     "CompletionChunk": _with_usage(
         _envelope("text_completion", _nullable(_FINISH), **_COMPLETION), required=False
+    ),
+    "EmbeddingList": _object(
+        object={"const": "list"},
+        data=_list_of(
+            _object(
+                object={"const": "embedding"},
+                index=_COUNT,
+                embedding={"anyOf": [_list_of({"type": "number"}), _TEXT]},
+            )
+        ),
+        model=_TEXT,
+        usage=_object(prompt_tokens=_COUNT, total_tokens=_COUNT),
     ),
     "TokenList": _object(
         count=_COUNT,

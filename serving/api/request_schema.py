@@ -250,7 +250,14 @@ class Usage(BaseModel):
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    """Tokens of the prompts that were not read again, since another began like it."""
 
-    def counted(self) -> dict[str, int]:
-        """With their sum, as clients expect it."""
-        return {**self.model_dump(), "total_tokens": self.prompt_tokens + self.completion_tokens}
+    def counted(self) -> dict[str, Any]:
+        """In OpenAI's form, with their sum, as clients expect it."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+        }
