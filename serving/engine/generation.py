@@ -84,13 +84,14 @@ class Generation(DecodingSequence):
 
     def draw(self, logits: Logits) -> int:
         """Draw the next token from logits [v], by all rules of the answer."""
-        allowed = None
-        if self.options.constraint is not None:
-            allowed = self.options.constraint.allowed_tokens(self.limit - len(self.tokens))
+        allowed, constraint = None, self.options.constraint
+        if constraint is not None:
+            allowed = constraint.allowed_tokens(self.limit - len(self.tokens))
         if len(self.tokens) < self.options.min_tokens:
             logits = logits.copy()
             logits[list(self.stops)] = -float("inf")
-        return self.sampler.draw(logits, allowed)
+        token = self.sampler.draw(logits, allowed)
+        return token if constraint is None else constraint.settle_token(token)
 
     def accept_token(self, token: int, logprobs: TokenLogprobs | None = None) -> None:
         """Append a token that was drawn."""
