@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,10 @@ from serving.api.error_responses import ApiError, queue_full_error
 from serving.api.limits import EndpointLimits
 from serving.api.openapi_document import describe_api
 from serving.api.request_body import parse_request
-from serving.api.request_checks import check_generation
+from serving.api.request_checks import check_constrained, check_generation
 from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest
 from serving.api.response_format import CHAT_FORMAT, COMPLETION_FORMAT, ResponseEnvelope
+from serving.constrain.constraint_factory import CompiledGrammar, ConstraintFactory
 from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
 from serving.engine.generation import Generation
@@ -55,6 +56,11 @@ class LoadedModel:
     def texts(self) -> TokenTexts:
         """Texts of single tokens."""
         return TokenTexts(self.table, self.prompts.tokenizer.special_tokens)
+
+    @cached_property
+    def constraints(self) -> ConstraintFactory:
+        """Compiles what constrains answers."""
+        return ConstraintFactory(self.table, self.engine.stops, self.prompts.tokenizer.encode_text)
 
 
 def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
@@ -123,8 +129,35 @@ def _check_request(served: LoadedModel, request: GenerationRequest) -> None:
     check_generation(request, served.limits, served.prompts.tokenizer.vocabulary)
 
 
+async def _compile_constraint(
+    served: LoadedModel, request: GenerationRequest, prompts: Sequence[Sequence[int]]
+) -> CompiledGrammar | None:
+    """The grammar that the request asks for, checked against the room that answers have.
+
+    Args:
+        served: the model.
+        request: checked.
+        prompts: token ids of each.
+
+    Raises:
+        ApiError: 400, with the field.
+    """
+    source = request.constraint_source()
+    if source is None:
+        return None
+    check_constrained(request)
+    compiled = await served.constraints.compile(source)
+    for prompt in prompts:
+        compiled.check_room(served.engine.context - len(prompt), request.limit, request.limit_field)
+    return compiled
+
+
 def _start_choices(
-    served: LoadedModel, request: GenerationRequest, prompts: Sequence[Sequence[int]], address: str
+    served: LoadedModel,
+    request: GenerationRequest,
+    prompts: Sequence[Sequence[int]],
+    grammar: CompiledGrammar | None,
+    address: str,
 ) -> list[AnswerChoice]:
     """Submit all choices to the engine, those of one prompt side by side, or none of them.
 
@@ -132,6 +165,7 @@ def _start_choices(
         served: the model.
         request: checked.
         prompts: token ids of each.
+        grammar: constrains every choice.
         address: the caller's.
 
     Raises:
@@ -141,7 +175,7 @@ def _start_choices(
     try:
         for prompt in prompts:
             for place in range(request.drawn_choices):
-                generation = _submit(served, request, prompt, place, address)
+                generation = _submit(served, request, prompt, place, grammar, address)
                 text = _open_text(served, request)
                 shows_end = bool(request.include_stop_str_in_output)
                 choices.append(AnswerChoice(len(choices), generation, text, shows_end=shows_end))
@@ -157,6 +191,7 @@ def _submit(
     request: GenerationRequest,
     prompt: Sequence[int],
     place: int,
+    grammar: CompiledGrammar | None,
     address: str,
 ) -> Generation:
     """Submit one choice.
@@ -166,16 +201,19 @@ def _submit(
         request: checked.
         prompt: token ids.
         place: of the choice among those of its prompt.
+        grammar: constrains the choice.
         address: the caller's.
 
     Raises:
         QueueFull: try again later.
     """
-    if isinstance(request, ChatRequest) and request.asks_nothing:
+    if grammar is None and isinstance(request, ChatRequest) and request.asks_nothing:
         # A model invents a question then and answers with anything at all.
         return served.engine.answer_nothing(prompt)
     sampling = request.sampling_params(served.limits.temperature, place)
     options = request.answer_options(address)
+    if grammar is not None:
+        options = replace(options, constraint=grammar.constrain())
     return served.engine.submit(prompt, sampling, request.limit or served.engine.context, options)
 
 
@@ -203,7 +241,9 @@ async def _answer(
         prompts: token ids of each.
         http: the request as it came.
     """
-    choices = _start_choices(served, request, prompts, http.client.host if http.client else "")
+    grammar = await _compile_constraint(served, request, prompts)
+    address = http.client.host if http.client else ""
+    choices = _start_choices(served, request, prompts, grammar, address)
     shape = CHAT_FORMAT if isinstance(request, ChatRequest) else COMPLETION_FORMAT
     envelope = ResponseEnvelope(
         identifier=f"{shape.prefix}-{uuid.uuid4().hex}",

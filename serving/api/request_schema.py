@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
 from serving.api.prompt_forms import PROMPT_SCHEMA, Prompt, read_prompts
+from serving.constrain.constraint_fields import ConstraintFields
 from serving.engine.generation import AnswerOptions
 from serving.engine.sampling import SamplingParams
 
@@ -111,7 +112,7 @@ class SamplingRequest(StrictModel):
         )
 
 
-class GenerationRequest(SamplingRequest):
+class GenerationRequest(SamplingRequest, ConstraintFields):
     """Fields that chat and plain completions share."""
 
     model: str
@@ -139,6 +140,11 @@ class GenerationRequest(SamplingRequest):
     def limit(self) -> int | None:
         """Most tokens of the answer."""
         return self.max_tokens
+
+    @property
+    def limit_field(self) -> str:
+        """The field that sets it."""
+        return "max_tokens"
 
     @property
     def stops(self) -> list[str]:
@@ -193,6 +199,11 @@ class ChatRequest(GenerationRequest):
     def limit(self) -> int | None:
         """Most tokens of the answer."""
         return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def limit_field(self) -> str:
+        """The field that sets it."""
+        return "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
 
     @property
     def reported_logprobs(self) -> int | None:

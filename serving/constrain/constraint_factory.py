@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from llguidance import LLMatcher, LLParserLimits
@@ -45,24 +45,36 @@ class CompiledGrammar:
     matcher: LLMatcher
     path: tuple[int, ...]
     """Tokens of the shortest known answer."""
+    failures: list[str] = field(default_factory=list)
+    """Bounds that answers ran into; its copies share what they learnt, so it is compiled anew."""
 
-    def check_room(self, limit: int, field: str) -> None:
+    def check_room(self, room: int, limit: int | None, field: str) -> None:
         """Refuse an answer that cannot be whole within its tokens.
 
         Args:
-            limit: most tokens of the answer.
-            field: the request's field that sets it.
+            room: tokens that the context leaves to it.
+            limit: most tokens that the request wants.
+            field: the request's field that sets the limit.
 
         Raises:
             ApiError: 400.
         """
-        if len(self.path) > limit:
+        known = f"the shortest answer known has {len(self.path)} tokens"
+        if limit is not None and len(self.path) > limit:
             raise ApiError(
                 400,
-                f"Invalid '{field}': {limit} tokens are too few for '{self.source.place}'; the "
-                f"shortest answer known has {len(self.path)} tokens.",
+                f"Invalid '{field}': {limit} tokens are too few for '{self.source.place}'; "
+                f"{known}.",
                 param=field,
                 code="integer_below_min_value",
+            )
+        if len(self.path) > room:
+            raise ApiError(
+                400,
+                f"Invalid '{self.source.place}': the model's context leaves {room} tokens to the "
+                f"answer; {known}.",
+                param=self.source.place,
+                code="context_length_exceeded",
             )
 
     def constrain(self) -> GuidedConstraint:
@@ -72,6 +84,7 @@ class CompiledGrammar:
             self.finder,
             self.matcher.deep_copy(),
             list(self.path),
+            self.failures.append,
             bounds_numbers=self.source.is_json,
             is_text=self.source.is_text,
         )
@@ -106,7 +119,7 @@ class ConstraintFactory:
             ApiError: 400 where it is none or goes beyond its bounds, 429 where too many wait.
         """
         kept = self._kept.get(source)
-        if kept is not None:
+        if kept is not None and not kept.failures:
             self._kept.move_to_end(source)
             return kept
         if self._waiting >= _WAITING:
@@ -123,10 +136,6 @@ class ConstraintFactory:
         while len(self._kept) > KEPT_GRAMMARS:
             self._kept.popitem(last=False)
         return compiled
-
-    def forget(self, source: GrammarSource) -> None:
-        """Compile it anew the next time: an answer ran into a bound that all its copies share."""
-        self._kept.pop(source, None)
 
     def compile_now(self, source: GrammarSource) -> CompiledGrammar:
         """Compile in this thread.

@@ -45,12 +45,14 @@ class GrammarSource:
     """Texts that match its patterns."""
 
 
-def json_source(schema: Schema, place: str) -> GrammarSource:
-    """JSON by a schema.
+def json_source(schema: Schema | str, place: str) -> GrammarSource:
+    """JSON by a schema, which may be JSON in a text itself.
 
     Raises:
         ApiError: 400: too large, or a keyword cannot be held.
     """
+    if isinstance(schema, str):
+        schema = parse_schema(schema, place)
     grammar = LLMatcher.grammar_from_json_schema(schema_text(schema, place))
     written = [json.dumps(t, ensure_ascii=False)[1:-1] for t in _sample_schema(schema)]
     return GrammarSource(grammar, place, is_json=True, samples=tuple(written))
@@ -133,11 +135,29 @@ def schema_text(schema: Schema, place: str) -> str:
     """
     if isinstance(schema, bool):
         schema = {} if schema else {"anyOf": []}
-    prepared = _prepare(schema, place)
-    assert isinstance(prepared, dict)
-    text = json.dumps({**prepared, "x-guidance": COMPACT}, ensure_ascii=False)
+    try:
+        prepared = _prepare(schema, place)
+        text = json.dumps({**prepared, "x-guidance": COMPACT}, ensure_ascii=False)
+    except RecursionError:
+        raise invalid_value(place, "it is nested too deeply") from None
     check_size(text, MAX_SOURCE_BYTES, place)
     return text
+
+
+def parse_schema(text: str, place: str) -> Schema:
+    """A schema that stands as JSON in a text.
+
+    Raises:
+        ApiError: 400: no JSON, or neither an object nor a truth value.
+    """
+    check_size(text, MAX_SOURCE_BYTES, place)
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError):
+        raise invalid_value(place, "the text is no JSON") from None
+    if not isinstance(schema, dict | bool):
+        raise invalid_value(place, "a schema is an object")
+    return schema
 
 
 def _prepare(schema: Any, place: str) -> Any:

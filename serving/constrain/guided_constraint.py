@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 
 import numpy as np
 from llguidance import LLMatcher
@@ -39,6 +40,7 @@ class GuidedConstraint:
         finder: of closing paths.
         matcher: the compiled grammar at its start; it becomes this answer's.
         path: tokens that make the shortest known answer.
+        on_failure: is told of a bound that the answer ran into.
         bounds_numbers: the answer is JSON, whose numbers do not grow for ever.
         is_text: text fits as well, so an answer that its limit cuts is none that came to its end.
     """
@@ -49,12 +51,13 @@ class GuidedConstraint:
         finder: ClosingPathFinder,
         matcher: LLMatcher,
         path: list[int],
+        on_failure: Callable[[str], None],
         *,
         bounds_numbers: bool,
         is_text: bool = False,
     ) -> None:
         self._vocabulary, self._finder, self._matcher = vocabulary, finder, matcher
-        self._path = path
+        self._path, self._on_failure = path, on_failure
         self._longest_walk = _SHORTEST_WALK + 4 * len(path)
         self._bounds_numbers, self._is_text = bounds_numbers, is_text
         self._letter = vocabulary.single_bytes.get(ord("z"))
@@ -172,4 +175,5 @@ class GuidedConstraint:
 
     def _fail(self, reason: str = "the grammar leaves no way on") -> None:
         self.failure = self._matcher.get_error() or reason
+        self._on_failure(self.failure)
         self._ended = True

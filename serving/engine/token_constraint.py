@@ -34,3 +34,8 @@ class TokenConstraint(Protocol):
     def ended(self) -> bool:
         """Nothing may follow."""
         ...
+
+    @property
+    def failure(self) -> str:
+        """Bound that the answer ran into, so that it is not whole; empty for none."""
+        ...

@@ -136,8 +136,10 @@ def test_the_shortest_answer_is_known_before(
     if shortest is not None:
         assert len(text) == len(shortest)
     with pytest.raises(ApiError, match=f"shortest answer known has {len(compiled.path)} tokens"):
-        compiled.check_room(len(compiled.path) - 1, "max_tokens")
-    compiled.check_room(len(compiled.path), "max_tokens")
+        compiled.check_room(99, len(compiled.path) - 1, "max_tokens")
+    with pytest.raises(ApiError, match=f"context leaves {len(compiled.path) - 1} tokens"):
+        compiled.check_room(len(compiled.path) - 1, None, "max_tokens")
+    compiled.check_room(len(compiled.path), len(compiled.path), "max_tokens")
 
 
 def test_numbers_do_not_grow_for_ever(factory: ConstraintFactory) -> None:
@@ -187,6 +189,10 @@ def test_digits_of_a_text_are_no_number(factory: ConstraintFactory) -> None:
             "larger than 65536 bytes",
         ),
         (lambda: json_source({"type": "array", "minItems": 5000}, "f.schema"), "at most 4096"),
+        (
+            lambda: json_source('{"items":' * 900 + "{}" + "}" * 900, "f.schema"),
+            "nested too deeply|recursion limit",
+        ),
         (lambda: regex_source("(", "f.schema"), "unclosed group"),
         (lambda: regex_source("(?=a)b", "f.schema"), "look-around"),
         (lambda: regex_source("a" * 9000, "f.schema"), "larger than 8192 bytes"),
