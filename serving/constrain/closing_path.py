@@ -65,6 +65,9 @@ class ClosingPathFinder:
         self._singles = sorted(known.values())
         self._preferred = [known[byte] for byte in (*_CLOSING, *_SHORT_VALUES) if byte in known]
         self._closing = [known[byte] for byte in _CLOSING if byte in known]
+        self._closers = frozenset(
+            token for token, text in enumerate(vocabulary.table) if text and text[-1] in _CLOSING
+        )
         self._quote = [known[byte] for byte in b'"' if byte in known]
         self._letter = known.get(ord("z"))
         self._deadline = float("inf")
@@ -155,6 +158,8 @@ class ClosingPathFinder:
                     return walk
                 walk.choices.append(len(walk.tokens))
                 used[taken[0]] += 1
+            if not self._closers.isdisjoint(taken):
+                used.clear()  # a value has ended: what was used for it is new for the next one
             if matcher.try_consume_tokens(taken) < len(taken):
                 return walk
             walk.tokens += taken

@@ -24,6 +24,9 @@ COMPACT = {
     "lenient": False,
 }
 """JSON without white space; keywords that are not understood are refused."""
+_BESIDE, _NARROW = 1e-9, 1e-6
+"""Distance of an inclusive bound from an exclusive one, as a share of it, and the least range of
+numbers that is still wide for it."""
 _SUBSCHEMAS = ("items", "additionalProperties", "not", "if", "then", "else", "contains")
 _SUBSCHEMA_LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _SUBSCHEMA_MAPS = ("properties", "patternProperties", "$defs", "definitions")
@@ -168,6 +171,7 @@ def _prepare(schema: Any, place: str) -> Any:
     if kept.get("uniqueItems") is False:
         del kept["uniqueItems"]
     _check_min_properties(kept, place)
+    _close_bounds(kept)
     for key in _SUBSCHEMAS:
         if key in kept:
             kept[key] = _prepare(kept[key], f"{place}.{key}")
@@ -180,6 +184,38 @@ def _prepare(schema: Any, place: str) -> Any:
             named = kept[key].items()
             kept[key] = {name: _prepare(item, f"{place}.{key}.{name}") for name, item in named}
     return kept
+
+
+def _close_bounds(schema: dict[str, Any]) -> None:
+    """Exclusive bounds of decimals as inclusive ones beside them: llguidance takes ``7`` for a
+    number above 7, and readers take ``7.00000000000000001`` for 7."""
+    if schema.get("type") == "integer" or "multipleOf" in schema:
+        return
+    lowest = _read_number(schema, "minimum", "exclusiveMinimum")
+    highest = _read_number(schema, "maximum", "exclusiveMaximum")
+    if lowest is not None and highest is not None and highest - lowest < _NARROW:
+        return
+    for exclusive, inclusive, sign in (
+        ("exclusiveMinimum", "minimum", 1),
+        ("exclusiveMaximum", "maximum", -1),
+    ):
+        bound = _read_number(schema, exclusive)
+        if bound is None:
+            continue
+        del schema[exclusive]
+        beside = round(bound + sign * max(1.0, abs(bound)) * _BESIDE, 9)
+        other = _read_number(schema, inclusive)
+        if other is None or sign * other < sign * beside:
+            schema[inclusive] = beside
+
+
+def _read_number(schema: Mapping[str, Any], *keys: str) -> float | None:
+    """The first of the keys that holds a number."""
+    for key in keys:
+        value = schema.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return value
+    return None
 
 
 def _check_min_properties(schema: Mapping[str, Any], place: str) -> None:

@@ -246,3 +246,24 @@ def test_a_token_that_the_grammar_refuses_is_never_taken(factory: ConstraintFact
         text += factory.vocabulary.table[token]
     assert text == b"abc"
     assert constraint.ended
+
+
+@pytest.mark.parametrize(
+    ("schema", "fits", "beyond"),
+    [
+        ({"type": "number", "exclusiveMinimum": 7, "exclusiveMaximum": 7.5}, "7.25", "7"),
+        ({"type": "number", "exclusiveMaximum": -2.0}, "-2.5", "-2"),
+        ({"type": ["number", "null"], "minimum": 0, "exclusiveMaximum": 3}, "0", "3"),
+        ({"type": "number", "exclusiveMinimum": 0, "minimum": 1}, "1", "0.5"),
+        ({"type": "integer", "exclusiveMinimum": 7}, "8", "7"),
+    ],
+)
+def test_exclusive_bounds_exclude(
+    factory: ConstraintFactory, schema: dict[str, object], fits: str, beyond: str
+) -> None:
+    vocabulary = factory.vocabulary
+    matcher = factory.compile_now(json_source(schema, "schema")).matcher
+    for text, expected in ((fits, True), (beyond, False)):
+        copy, tokens = matcher.deep_copy(), list(vocabulary.tokenizer.tokenize_str(text))
+        whole = copy.try_consume_tokens(tokens) == len(tokens) and copy.is_accepting()
+        assert whole == expected
