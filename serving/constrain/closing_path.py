@@ -167,7 +167,8 @@ class ClosingPathFinder:
         return walk
 
     def _forced_tokens(self, matcher: LLMatcher) -> list[int]:
-        forced = matcher.compute_ff_bytes()
+        # A byte that no text has begins the name of a special token, which is chosen as one.
+        forced = matcher.compute_ff_bytes().partition(b"\xff")[0]
         return list(self._vocabulary.tokenizer.tokenize_bytes(forced)) if forced else []
 
     def _choose(self, matcher: LLMatcher, used: Counter[int], last: list[int]) -> list[int]:
@@ -205,8 +206,10 @@ class ClosingPathFinder:
 
     def _fitting_sample(self, matcher: LLMatcher, used: Counter[int]) -> list[int]:
         """The first sample that may come next and was not tried; none where none fits."""
-        for sample in self._samples:
-            if not used[sample[0]] and matcher.validate_tokens(sample) == len(sample):
+        for at, sample in enumerate(self._samples):
+            key = -1 - at  # no token's number
+            if not used[key] and matcher.validate_tokens(sample) == len(sample):
+                used[key] += 1
                 return sample
         return []
 

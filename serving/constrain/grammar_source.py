@@ -138,13 +138,24 @@ def schema_text(schema: Schema, place: str) -> str:
     """
     if isinstance(schema, bool):
         schema = {} if schema else {"anyOf": []}
-    try:
-        prepared = _prepare(schema, place)
-        text = json.dumps({**prepared, "x-guidance": COMPACT}, ensure_ascii=False)
-    except RecursionError:
-        raise invalid_value(place, "it is nested too deeply") from None
+    prepared = prepare_schema(schema, place)
+    text = json.dumps({**prepared, "x-guidance": COMPACT}, ensure_ascii=False)
     check_size(text, MAX_SOURCE_BYTES, place)
     return text
+
+
+def prepare_schema(schema: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """A schema as llguidance holds it.
+
+    Raises:
+        ApiError: 400: a keyword cannot be held, or it is nested too deeply.
+    """
+    try:
+        prepared: dict[str, Any] = _prepare(schema, place)
+        json.dumps(prepared)
+    except RecursionError:
+        raise invalid_value(place, "it is nested too deeply") from None
+    return prepared
 
 
 def parse_schema(text: str, place: str) -> Schema:

@@ -19,6 +19,9 @@ _CLASS_SAMPLES = {ops.CATEGORY_DIGIT: "0", ops.CATEGORY_WORD: "a", ops.CATEGORY_
 _FILLERS = "a0 -_.@é"
 """Tried for a class that names what it leaves out."""
 
+_FORMATS = {"email": "a@b.cd", "uri": "a:b", "hostname": "a", "ipv4": "1.1.1.1"}
+"""Texts of formats whose end a search by single bytes does not find for sure."""
+
 
 def sample_pattern(pattern: str) -> str | None:
     """A short text that the pattern matches as a whole; None where Python's parser knows none."""
@@ -37,6 +40,9 @@ def collect_patterns(schema: Any) -> Iterator[str]:
         pattern = schema.get("pattern")
         if isinstance(pattern, str):
             yield pattern
+        text = _FORMATS.get(str(schema.get("format")))
+        if text is not None:
+            yield re.escape(text)
         named = schema.get("patternProperties")
         if isinstance(named, Mapping):
             yield from named
