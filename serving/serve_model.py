@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from components.core.errors import ConfigError
 from components.core.process.ports import port_refusal
-from components.core.settings import Settings
+from components.core.settings import ENDPOINT_LIMITS_VARIABLE, Settings, export_variables
 from components.publish.bento_folders import (
     bentos_folder,
     check_bento_files,
@@ -19,6 +20,8 @@ from components.publish.promotion.next_commands import MAKES_ONE
 from components.publish.promotion.unpromoted_version import describe_newest
 from components.publish.registry.model_registry import CHAMPION, RegisteredVersion, list_versions
 from serving.api.auth import check_host
+from serving.api.limits import check_context, override_limits
+from serving.engine.served_folder import BUNDLE_FOLDER, GRAPH_FILE, read_endpoint
 from serving.gateway.foreground import exec_foreground
 
 
@@ -29,6 +32,7 @@ def serve_forever(
     host: str = "127.0.0.1",
     port: int = 3000,
     as_json: bool = False,
+    limits: Mapping[str, object] | None = None,
 ) -> None:
     """Serve MODEL@ALIAS, MODEL/VERSION or, without one, the champion that moved last.
 
@@ -40,15 +44,18 @@ def serve_forever(
         host: address to listen on; beyond loopback it needs a key.
         port: port to listen on.
         as_json: announce the address as one JSON object.
+        limits: limits of the endpoint that replace those of its Bento, by name.
 
     Raises:
-        ConfigError: no such model, no Bento of it, a host without a key, a port in use.
+        ConfigError: no such model, no Bento of it, a host without a key, a port in use, a limit
+            out of its bounds or beyond the model.
         DataError: the Bento is damaged.
     """
     check_host(host, settings.api_key)
     entry = choose_version(settings, model) if model else require_champion(settings)
     folder = find_bento(settings, entry)
     _check_port(host, port)
+    check_limits(folder, limits or {})
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     if as_json:
         announcement = {"model": entry.model, "version": str(entry.version), "address": address}
@@ -64,7 +71,30 @@ def serve_forever(
                 f"{entry.model}'s champion moved last; `modelmill serve {others[0]}` serves "
                 f"another ({', '.join(others)})\n"
             )
+    if limits:
+        export_variables({ENDPOINT_LIMITS_VARIABLE: json.dumps(dict(limits))})
     exec_foreground(folder, host, port, as_json=as_json)
+
+
+def check_limits(folder: Path, overrides: Mapping[str, object]) -> None:
+    """Check limits against those of a Bento and the model's cache, before a server starts.
+
+    Args:
+        folder: folder of the Bento.
+        overrides: limits that replace the Bento's, by name.
+
+    Raises:
+        ConfigError: a value is out of its bounds, or the context is longer than the cache.
+    """
+    endpoint = read_endpoint(folder / "src")
+    limits = override_limits(endpoint.limits, overrides)
+    if "context" in overrides:
+        import onnx
+
+        graph = folder / "src" / BUNDLE_FOLDER / endpoint.form / GRAPH_FILE
+        model = onnx.load(str(graph), load_external_data=False)
+        held = {entry.key: entry.value for entry in model.metadata_props}
+        check_context(limits, int(held["context"]))
 
 
 def require_champion(settings: Settings) -> RegisteredVersion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ HISTORY_DAYS = 30
 THREADS_VARIABLE = "MODELMILL_THREADS"
 MEASURE_THREADS = "measure"
 MAX_THREADS = 1024
+ENDPOINT_LIMITS_VARIABLE = "MODELMILL_ENDPOINT_LIMITS"
+"""JSON object of an endpoint's limits that replace those of its Bento; ``serve`` sets it."""
 Spin = Literal["none", "short", "long"]
 """Time that a waiting OpenMP thread spins on its core before it sleeps."""
 SPINS: dict[str, Spin] = {"none": "none", "short": "short", "long": "long"}
@@ -346,6 +349,24 @@ def shares_metrics() -> bool:
 def endpoint_api_key() -> str | None:
     """Key of the endpoint, apart from ``load_settings``: a Bento is served without a workspace."""
     return os.environ.get("MODELMILL_API_KEY") or None
+
+
+def endpoint_limit_overrides() -> dict[str, object]:
+    """Limits of the endpoint that replace those of its Bento, apart from ``load_settings``.
+
+    Raises:
+        ConfigError: the variable is no JSON object.
+    """
+    text = os.environ.get(ENDPOINT_LIMITS_VARIABLE) or "{}"
+    try:
+        overrides = json.loads(text)
+    except ValueError:
+        overrides = None
+    if not isinstance(overrides, dict):
+        raise ConfigError(
+            f'{ENDPOINT_LIMITS_VARIABLE}={text}: no JSON object; give one such as {{"slots": 8}}'
+        )
+    return overrides
 
 
 def _package_variables(settings: Settings) -> dict[str, str]:

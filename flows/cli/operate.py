@@ -11,6 +11,8 @@ from rich.console import Console
 from components.core import settings
 from flows.cli.app import Json, app, print_result
 
+LIMITS = "Limits (in place of those that the model was packed with)"
+
 
 @app.command()
 def serve(
@@ -24,12 +26,70 @@ def serve(
         str, typer.Option(help="Address to listen on; any but loopback requires MODELMILL_API_KEY.")
     ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 3000,
+    slots: Annotated[
+        int | None, typer.Option(help="Answers decoded together.", rich_help_panel=LIMITS)
+    ] = None,
+    queue: Annotated[
+        int | None,
+        typer.Option(
+            help="Requests that may wait for a slot; more get 429.", rich_help_panel=LIMITS
+        ),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            help="Most tokens of a prompt and its answer together, up to the model's.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Cores of the model; by default as many as are measured to be quickest.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    prefill_tokens: Annotated[
+        int | None,
+        typer.Option(help="Prompt tokens read between two decoding steps.", rich_help_panel=LIMITS),
+    ] = None,
+    max_body_bytes: Annotated[
+        int | None, typer.Option(help="Largest request that is read.", rich_help_panel=LIMITS)
+    ] = None,
+    body_seconds: Annotated[
+        float | None,
+        typer.Option(help="Seconds for a request to arrive.", rich_help_panel=LIMITS),
+    ] = None,
+    send_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds for a client to read its waiting answer; a slower one is disconnected.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Serve a model at an OpenAI-compatible endpoint until Ctrl-C."""
     from serving.serve_model import serve_forever
 
-    serve_forever(settings.load_settings(), model, host=host, port=port, as_json=as_json)
+    limits = {
+        "slots": slots,
+        "queue": queue,
+        "context": context,
+        "threads": threads,
+        "prefill_tokens": prefill_tokens,
+        "body_bytes": max_body_bytes,
+        "body_seconds": body_seconds,
+        "send_seconds": send_seconds,
+    }
+    serve_forever(
+        settings.load_settings(),
+        model,
+        host=host,
+        port=port,
+        as_json=as_json,
+        limits={name: value for name, value in limits.items() if value is not None},
+    )
 
 
 @app.command()

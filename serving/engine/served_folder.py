@@ -13,13 +13,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import DataError
-from components.core.settings import thread_count
+from components.core.settings import endpoint_limit_overrides, thread_count
 from components.export.onnx.decoding_threads import DecodingThreads, ThreadTunedBatch
 from components.export.onnx.ragged_runtime import OnnxModel
 from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.chat.token_bytes import token_bytes
 from components.text.chat.tokenizer_files import TOKENIZER_FILE, tokenizer_digest
-from serving.api.limits import EndpointLimits
+from serving.api.limits import EndpointLimits, check_context, override_limits
 from serving.api.openai_endpoint import LoadedModel
 from serving.engine.batching_engine import Engine
 from serving.engine.prompt_encoder import PromptEncoder
@@ -62,10 +62,12 @@ def open_endpoint(folder: Path) -> LoadedModel:
     """Load graph and tokenizer (half a second for a small model).
 
     Raises:
-        ConfigError: MODELMILL_THREADS or MODELMILL_SPIN says nothing of use.
+        ConfigError: MODELMILL_THREADS, MODELMILL_SPIN or MODELMILL_ENDPOINT_LIMITS says nothing of
+            use, or a limit does not fit the model.
         DataError: a file is missing or damaged, or the tokenizer is not that of the model.
     """
     endpoint = read_endpoint(folder)
+    limits = override_limits(endpoint.limits, endpoint_limit_overrides())
     bundle = folder / BUNDLE_FOLDER
     tokenizer = open_tokenizer(bundle)
     if endpoint.tokenizer and tokenizer_digest(bundle) != endpoint.tokenizer:
@@ -74,25 +76,25 @@ def open_endpoint(folder: Path) -> LoadedModel:
             f"{endpoint.model} version {endpoint.version} was trained with: package it again"
         )
     model = OnnxModel(bundle / endpoint.form / GRAPH_FILE, 1)
-    threads = DecodingThreads(
-        model, endpoint.limits.threads or thread_count(), slots=endpoint.limits.slots
-    )
+    context = check_context(limits, model.context)
+    threads = DecodingThreads(model, limits.threads or thread_count(), slots=limits.slots)
     threads.start()
     # A vocabulary may be padded beyond the tokenizer's; those tokens have no text.
     table = token_bytes(tokenizer)
     table += [b""] * (model.vocabulary - len(table))
     engine = Engine(
         partial(ThreadTunedBatch, model, threads),
-        model.context,
+        context,
         frozenset(tokenizer.stop_ids),
-        endpoint.limits,
+        limits,
     )
     return LoadedModel(
         model=endpoint.model,
         created=endpoint.created,
         fingerprint=endpoint.bundle[:12],
-        prompts=PromptEncoder(tokenizer, table, model.context, endpoint.limits.queue),
+        prompts=PromptEncoder(tokenizer, table, context, limits.queue),
         table=table,
         engine=engine,
-        limits=endpoint.limits,
+        limits=limits,
+        version=endpoint.version,
     )
