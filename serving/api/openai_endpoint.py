@@ -26,9 +26,12 @@ from serving.api.request_body import parse_request
 from serving.api.request_checks import check_constrained, check_generation
 from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest
 from serving.api.response_format import CHAT_FORMAT, COMPLETION_FORMAT, ResponseEnvelope
-from serving.constrain.constraint_factory import CompiledGrammar, ConstraintFactory
 from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 from serving.api.tokens.token_routes import detokenize, tokenize
+from serving.constrain.answer_grammar import choose_source, compile_grammar, offer_tools
+from serving.constrain.constraint_factory import CompiledGrammar, ConstraintFactory
+from serving.constrain.tool_call_form import ToolCallForm, find_tool_call_form
+from serving.constrain.tool_call_reader import ToolCallReader
 from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
 from serving.engine.generation import Generation
@@ -67,6 +70,11 @@ class LoadedModel:
         """Compiles what constrains answers."""
         return ConstraintFactory(self.table, self.engine.stops, self.prompts.tokenizer.encode_text)
 
+    @cached_property
+    def tool_call_form(self) -> ToolCallForm | None:
+        """Form in which the model's template writes calls of tools."""
+        return find_tool_call_form(self.prompts.tokenizer)
+
 
 def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     """The routes below ``/v1``, behind the request guard."""
@@ -88,7 +96,8 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         request = parse_request(ChatRequest, await http.body())
         _check_request(served, request)
         check_messages(request.messages, template_fields)
-        prompt = await served.prompts.encode_chat(request.messages)
+        tools = offer_tools(request, served.tool_call_form)
+        prompt = await served.prompts.encode_chat(request.messages, tools)
         return await _answer(served, request, [prompt], http)
 
     @app.post("/completions")
@@ -162,14 +171,15 @@ async def _compile_constraint(
     Raises:
         ApiError: 400, with the field.
     """
-    source = request.constraint_source()
+    special = served.prompts.tokenizer.special_tokens
+    own = request.constraint_source()
+    source = choose_source(request, own, served.tool_call_form, special)
     if source is None:
         return None
     check_constrained(request)
-    compiled = await served.constraints.compile(source)
-    for prompt in prompts:
-        compiled.check_room(served.engine.context - len(prompt), request.limit, request.limit_field)
-    return compiled
+    rooms = [served.engine.context - len(prompt) for prompt in prompts]
+    limit = (request.limit, request.limit_field)
+    return await compile_grammar(served.constraints, source, rooms, limit)
 
 
 def _start_choices(
@@ -198,7 +208,9 @@ def _start_choices(
                 generation = _submit(served, request, prompt, place, grammar, address)
                 text = _open_text(served, request)
                 shows_end = bool(request.include_stop_str_in_output)
-                choices.append(AnswerChoice(len(choices), generation, text, shows_end=shows_end))
+                choice = AnswerChoice(len(choices), generation, text, shows_end=shows_end)
+                choice.calls = _read_calls(served, request)
+                choices.append(choice)
     except QueueFull:
         for choice in choices:
             choice.generation.cancel()
@@ -237,8 +249,18 @@ def _submit(
     return served.engine.submit(prompt, sampling, request.limit or served.engine.context, options)
 
 
+def _read_calls(served: LoadedModel, request: GenerationRequest) -> ToolCallReader | None:
+    """Reader of an answer's calls; None where it has none."""
+    form = served.tool_call_form
+    if form is None or not isinstance(request, ChatRequest) or not request.offered_tools:
+        return None
+    return ToolCallReader(form)
+
+
 def _open_text(served: LoadedModel, request: GenerationRequest) -> TextStream:
-    spells = request.skip_special_tokens is False
+    # Calls may be written by special tokens, which a reader of them sees.
+    calls = _read_calls(served, request) is not None
+    spells = request.skip_special_tokens is False or calls
     return TextStream(
         served.texts.spelled_table if spells else served.table,
         request.stops,

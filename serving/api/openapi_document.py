@@ -17,6 +17,7 @@ Schema = dict[str, Any]
 _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _FINISH: Schema = {"enum": ["stop", "length"]}
+_CHAT_FINISH: Schema = {"enum": ["stop", "length", "tool_calls"]}
 
 
 def describe_api(model: str, *, has_key: bool) -> Schema:
@@ -143,7 +144,9 @@ def _with_usage(answer: Schema, *, required: bool) -> Schema:
     return {**answer, "properties": properties, "required": names}
 
 
-_MESSAGE = _object(role={"const": "assistant"}, content=_TEXT, refusal={"type": "null"})
+_MESSAGE = _object(role={"const": "assistant"}, content=_nullable(_TEXT), refusal={"type": "null"})
+_CALL = _object(id=_TEXT, type={"const": "function"}, function=_object(name=_TEXT, arguments=_TEXT))
+_MESSAGE["properties"]["tool_calls"] = _list_of(_CALL)
 _LOGPROB: Schema = {"type": "number", "maximum": 0}
 _TOKEN: Schema = {
     "token": _TEXT,
@@ -166,7 +169,14 @@ _COMPLETION_LOGPROBS = _nullable(
 )
 _CHAT = {"logprobs": _CHAT_LOGPROBS}
 _COMPLETION = {"logprobs": _COMPLETION_LOGPROBS, "text": _TEXT}
-_DELTA: Schema = {"type": "object", "properties": {"role": _TEXT, "content": _TEXT}}
+_DELTA: Schema = {
+    "type": "object",
+    "properties": {
+        "role": _TEXT,
+        "content": _TEXT,
+        "tool_calls": _list_of({"type": "object", "required": ["index", "function"]}),
+    },
+}
 _RESPONSES: dict[str, Schema] = {
     "Model": _object(
         id=_TEXT, object={"const": "model"}, created=_COUNT, owned_by=_TEXT, context_length=_COUNT
@@ -174,10 +184,10 @@ _RESPONSES: dict[str, Schema] = {
     "ModelList": _object(object={"const": "list"}, data=_list_of(_refer_to("Model"))),
     "Usage": _object(prompt_tokens=_COUNT, completion_tokens=_COUNT, total_tokens=_COUNT),
     "Chat": _with_usage(
-        _envelope("chat.completion", _FINISH, message=_MESSAGE, **_CHAT), required=True
+        _envelope("chat.completion", _CHAT_FINISH, message=_MESSAGE, **_CHAT), required=True
     ),
     "ChatChunk": _with_usage(
-        _envelope("chat.completion.chunk", _nullable(_FINISH), delta=_DELTA, **_CHAT),
+        _envelope("chat.completion.chunk", _nullable(_CHAT_FINISH), delta=_DELTA, **_CHAT),
         required=False,
     ),
     "Completion": _with_usage(_envelope("text_completion", _FINISH, **_COMPLETION), required=True),

@@ -14,8 +14,6 @@ from typing import Any
 
 OPENAI_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
     "top_logprobs": (0,),
@@ -128,7 +126,7 @@ NEUTRAL_VALUES = {
 
 NO_EFFECT = frozenset({
     "metadata", "store", "service_tier", "prompt_cache_key",
-    "prompt_cache_retention", "prompt_cache_options", "parallel_tool_calls", "priority",
+    "prompt_cache_retention", "prompt_cache_options", "priority",
     "request_id", "cache_salt", "cache_prompt", "n_cache_reuse", "id_slot", "timings_per_token",
     "return_progress", "verbose", "sse_ping_interval", "backend_sampling", "speculative.n_max",
     "speculative.n_min", "speculative.p_min", "speculative.p_split", "speculative.type",

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validat
 
 from serving.api.prompt_forms import PROMPT_SCHEMA, Prompt, read_prompts
 from serving.constrain.constraint_fields import ConstraintFields
+from serving.constrain.tool_fields import ToolFields
 from serving.engine.generation import AnswerOptions
 from serving.engine.sampling import SamplingParams
 
@@ -180,7 +181,7 @@ class GenerationRequest(SamplingRequest, ConstraintFields):
         )
 
 
-class ChatRequest(GenerationRequest):
+class ChatRequest(GenerationRequest, ToolFields):
     """POST /chat/completions."""
 
     messages: list[dict[str, Any]] = Field(min_length=1)

@@ -108,7 +108,7 @@ def _split_call(text: str, name: str) -> tuple[str, str, str, Mapping[str, str]]
 def _render_answer(
     tokenizer: ChatTokenizer, prompt: str, *, content: str = "", calls: int = 0
 ) -> str | None:
-    """What the template writes for an answer; None where the prompt is no part of it."""
+    """Text that the template writes for an answer; None where the prompt is no part of it."""
     answer: dict[str, Any] = {"role": "assistant", "content": content}
     if calls:
         answer["tool_calls"] = [_probe_call(at) for at in range(calls)]

@@ -143,3 +143,16 @@ class ToolCallReader:
 
 def _pattern(text: str) -> str:
     return ID_PATTERN.join(map(re.escape, text.split(ID)))
+
+
+def describe_call_piece(piece: CallPiece) -> dict[str, object]:
+    """A piece as an item of a chunk's ``tool_calls``."""
+    if piece.arguments is not None:
+        return {"index": piece.index, "function": {"arguments": piece.arguments}}
+    function = {"name": piece.call.name, "arguments": ""}
+    return {
+        "index": piece.index,
+        "id": piece.call.identifier,
+        "type": "function",
+        "function": function,
+    }

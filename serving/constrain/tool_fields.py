@@ -72,11 +72,10 @@ class NamedTool:
 def _read_choice(choice: Any) -> Any:
     if choice is None or (isinstance(choice, str) and choice in _CHOICES):
         return choice
-    if isinstance(choice, dict) and choice.keys() == {"type", "function"}:
-        function = choice["function"]
-        if choice["type"] == "function" and isinstance(function, dict):
-            if function.keys() == {"name"} and isinstance(function["name"], str):
-                return NamedTool(function["name"])
+    function = choice.get("function") if isinstance(choice, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if isinstance(name, str) and choice == {"type": "function", "function": {"name": name}}:
+        return NamedTool(name)
     raise PydanticCustomError("tool_choice", "none, auto, required or a named function")
 
 

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from components.core.log import get_logger
+from serving.constrain.tool_call_reader import ToolCallReader
 from serving.engine.detokenize import TextStream
 from serving.engine.generation import EngineFailed, Generation
 from serving.engine.sampling import TokenLogprobs
@@ -51,10 +52,14 @@ class AnswerChoice:
         self._shows_end = shows_end
         self._reports = generation.sampler.sampling.logprobs is not None
         self._held: list[ShownToken] = []
+        self.calls: ToolCallReader | None = None
+        """Reads the calls of tools in the text, where there may be some."""
 
     @property
     def finish(self) -> str:
-        """Reason why the text ended: ``stop`` or ``length``."""
+        """Reason why the text ended: ``stop``, ``length``, or ``tool_calls``."""
+        if self.calls is not None and self.calls.is_whole:
+            return "tool_calls"
         return "stop" if self.text.stopped else self.generation.finish_reason or "stop"
 
     @property

@@ -197,7 +197,7 @@ def test_a_missing_field_is_named_as_openai_does() -> None:
         ("typical_p", 0.5), ("bad_words", ["x"]), ("lora", [{"id": 0}]), ("n_probs", 3),
         ("chat_template_kwargs", {"enable_thinking": False}), ("prompt_logprobs", 1),
         ("guided_decoding_backend", "outlines"), ("prediction", {}), ("echo", 0),
-        ("add_generation_prompt", False), ("tool_choice", "required"),
+        ("add_generation_prompt", False),
     ],
 )  # fmt: skip
 def test_a_field_that_would_change_the_answer_is_refused_by_name(name: str, value: Any) -> None:
