@@ -26,6 +26,9 @@ from serving.api.request_body import parse_request
 from serving.api.request_checks import check_constrained, check_generation
 from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest
 from serving.api.response_format import CHAT_FORMAT, COMPLETION_FORMAT, ResponseEnvelope
+from serving.api.responses.responses_request import ResponsesRequest
+from serving.api.responses.responses_route import name_own_fields, parse_responses_request
+from serving.api.responses.responses_writer import ResponsesWriter
 from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 from serving.api.tokens.token_routes import detokenize, tokenize
 from serving.constrain.answer_grammar import choose_source, compile_grammar, offer_tools
@@ -106,6 +109,12 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         _check_request(served, request)
         prompts = await encode_prompts(served.prompts, request.prompt, "prompt")
         return await _answer(served, request, prompts, http)
+
+    @app.post("/responses")
+    async def respond(http: HttpRequest) -> Response:
+        request = parse_responses_request(await http.body())
+        with name_own_fields():
+            return await _respond(served, request, http)
 
     @app.post("/tokenize")
     async def tokenize_prompt(http: HttpRequest) -> dict[str, object]:
@@ -267,6 +276,30 @@ def _open_text(served: LoadedModel, request: GenerationRequest) -> TextStream:
         shows_stop=bool(request.include_stop_str_in_output),
         min_tokens=request.min_tokens or 0,
     )
+
+
+async def _respond(served: LoadedModel, request: ResponsesRequest, http: HttpRequest) -> Response:
+    """Answer in the form of the responses interface.
+
+    Args:
+        served: the model.
+        request: of its schema.
+        http: the request as it came.
+    """
+    chat = request.chat_request()
+    _check_request(served, chat)
+    check_messages(chat.messages, served.prompts.tokenizer.template.message_fields)
+    tools = offer_tools(chat, served.tool_call_form)
+    prompt = await served.prompts.encode_chat(chat.messages, tools)
+    grammar = await _compile_constraint(served, chat, [prompt])
+    address = http.client.host if http.client else ""
+    (choice,) = _start_choices(served, chat, [prompt], grammar, address)
+    writer = ResponsesWriter(request, chat, choice, served.model)
+    if request.stream:
+        return EventStream(writer.stream_events(), writer.cancel)
+    with DisconnectWatch(http.receive, writer.cancel) as client:
+        whole = await writer.collect()
+    return Response(status_code=499) if client.disconnected else JSONResponse(whole)
 
 
 async def _answer(
