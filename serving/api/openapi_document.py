@@ -11,6 +11,7 @@ from typing import Any
 
 from serving.api.request_fields import NEUTRAL_VALUES, NO_EFFECT
 from serving.api.request_schema import ChatRequest, CompletionRequest, StrictModel
+from serving.api.responses.responses_request import NEUTRAL_RESPONSES_FIELDS, ResponsesRequest
 from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 
 Schema = dict[str, Any]
@@ -30,6 +31,7 @@ def describe_api(model: str, *, has_key: bool) -> Schema:
     requests: dict[str, Schema] = {}
     for request in (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest):
         requests |= _describe_request(request)
+    requests |= _describe_request(ResponsesRequest, NEUTRAL_RESPONSES_FIELDS)
     document: Schema = {
         "openapi": "3.1.0",
         "info": {"title": f"{model}, served by modelmill", "version": "1"},
@@ -46,6 +48,7 @@ def describe_api(model: str, *, has_key: bool) -> Schema:
             },
             "/chat/completions": _generation("create_chat_completion", "ChatRequest", "Chat"),
             "/completions": _generation("create_completion", "CompletionRequest", "Completion"),
+            "/responses": _generation("create_response", "ResponsesRequest", "Response"),
             "/tokenize": _call("tokenize", "TokenizeRequest", "TokenList"),
             "/detokenize": _call("detokenize", "DetokenizeRequest", "TokenText"),
             "/openapi.json": {
@@ -60,8 +63,15 @@ def describe_api(model: str, *, has_key: bool) -> Schema:
     return document
 
 
-def _describe_request(request: type[StrictModel]) -> dict[str, Schema]:
-    """Schemas of a request and of what it refers to, by name."""
+def _describe_request(
+    request: type[StrictModel], more: Mapping[str, tuple[Any, ...]] | None = None
+) -> dict[str, Schema]:
+    """Schemas of a request and of what it refers to, by name.
+
+    Args:
+        request: its model.
+        more: further fields that are not served, with the values that ask for nothing.
+    """
     schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
     inner: dict[str, Schema] = schema.pop("$defs", {})
     ignored: dict[str, Schema] = {
@@ -69,7 +79,7 @@ def _describe_request(request: type[StrictModel]) -> dict[str, Schema]:
     }
     neutral: dict[str, Schema] = {
         name: {"enum": list(values), "description": "not served: these values ask for nothing"}
-        for name, values in sorted(NEUTRAL_VALUES.items())
+        for name, values in sorted({**NEUTRAL_VALUES, **(more or {})}.items())
     }
     schema["properties"] = {**neutral, **ignored, **schema["properties"]}
     return {request.__name__: schema, **inner}
@@ -77,8 +87,10 @@ def _describe_request(request: type[StrictModel]) -> dict[str, Schema]:
 
 def _generation(name: str, request: str, answer: str) -> Schema:
     described = _call(name, request, answer)
+    chunks = f"data: lines of {answer}Chunk, then data: [DONE]"
+    events = "OpenAI's events of a response, each with its name" if answer == "Response" else chunks
     described["post"]["responses"]["200"]["content"]["text/event-stream"] = {
-        "schema": {**_TEXT, "description": f"data: lines of {answer}Chunk, then data: [DONE]"}
+        "schema": {**_TEXT, "description": events}
     }
     return described
 
@@ -201,6 +213,15 @@ _RESPONSES: dict[str, Schema] = {
         token_strs=_nullable(_list_of(_TEXT)),
     ),
     "TokenText": _object(prompt=_TEXT),
+    "Response": {
+        "type": "object",
+        "required": ["id", "object", "created_at", "status", "model", "output", "usage"],
+        "properties": {
+            "object": {"const": "response"},
+            "status": {"enum": ["completed", "incomplete"]},
+            "output": _list_of({"type": "object", "required": ["type", "id"]}),
+        },
+    },
     "Error": _object(
         error=_object(message=_TEXT, type=_TEXT, param=_nullable(_TEXT), code=_nullable(_TEXT))
     ),

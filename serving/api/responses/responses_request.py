@@ -12,22 +12,26 @@ from pydantic_core import PydanticCustomError
 
 from serving.api.error_responses import ApiError
 from serving.api.request_body import parse_fields
+from serving.api.request_fields import is_equal_json
 from serving.api.request_schema import ChatRequest, StrictModel
 from serving.constrain.tool_fields import ToolName
 
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "previous_response_id": (),
-    "conversation": (),
-    "background": (False,),
-    "include": ([],),
-    "reasoning": ({},),
-    "truncation": ("disabled",),
-    "prompt": (),
-    "max_tool_calls": (),
-    "top_logprobs": (0,),
-    "context_management": ([],),
+NEUTRAL_RESPONSES_FIELDS: dict[str, tuple[Any, ...]] = {
+    name: (None, *values)
+    for name, values in {
+        "previous_response_id": (),
+        "conversation": (),
+        "background": (False,),
+        "include": ([],),
+        "reasoning": ({},),
+        "truncation": ("disabled",),
+        "prompt": (),
+        "max_tool_calls": (),
+        "top_logprobs": (0,),
+        "context_management": ([],),
+    }.items()
 }
-"""Fields that are not served -> values beside null that ask for nothing."""
+"""Fields that are not served -> values that ask for nothing."""
 CHAT_PLACES = {
     "max_completion_tokens": "max_output_tokens",
     "response_format.json_schema.": "text.format.",
@@ -134,9 +138,9 @@ def drop_neutral_fields(fields: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ApiError: 400: one of them asks for something.
     """
-    for name, values in _NEUTRAL.items():
+    for name, values in NEUTRAL_RESPONSES_FIELDS.items():
         value = fields.get(name)
-        if value is not None and value not in values:
+        if not any(is_equal_json(value, neutral) for neutral in values):
             raise ApiError(
                 400,
                 f"Unsupported parameter: '{name}' is not served here: no response is stored, and "
@@ -144,7 +148,7 @@ def drop_neutral_fields(fields: dict[str, Any]) -> dict[str, Any]:
                 param=name,
                 code="unsupported_parameter",
             )
-    return {name: value for name, value in fields.items() if name not in _NEUTRAL}
+    return {name: value for name, value in fields.items() if name not in NEUTRAL_RESPONSES_FIELDS}
 
 
 def _read_tool_choice(choice: Any) -> Any:
