@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch, open_session
+from components.export.onnx.onnx_session import open_session
+from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch
 from components.export.parity import Form, Ids, Logits
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def served_form(path: Path, threads: int | None = None) -> Form:
         for step in range(steps):
             logits = batch.step([int(row[len(row) - steps + step]) for row in rows])
             for parts, row in zip(row_logits, logits, strict=True):
-                parts.append(row[None])
+                parts.append(row[None].copy())  # the next step writes over it
         return [np.concatenate(parts) for parts in row_logits]
 
     return run

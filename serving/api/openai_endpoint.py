@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from serving.api.answers.answer_choice import AnswerChoice
 from serving.api.answers.answer_writer import AnswerWriter
+from serving.api.answers.chat_socket import StreamSockets
 from serving.api.answers.logprob_format import TokenTexts
 from serving.api.api_router import ApiRouter
 from serving.api.auth import RequestGuard
@@ -29,6 +30,7 @@ from serving.api.response_format import CHAT_FORMAT, COMPLETION_FORMAT, Response
 from serving.api.responses.responses_request import ResponsesRequest
 from serving.api.responses.responses_route import name_own_fields, parse_responses_request
 from serving.api.responses.responses_writer import ResponsesWriter
+from serving.api.tokens.embedding_route import EmbeddingRequest, create_embeddings
 from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 from serving.api.tokens.token_routes import detokenize, tokenize
 from serving.constrain.answer_grammar import choose_source, compile_grammar, offer_tools
@@ -40,6 +42,7 @@ from serving.engine.detokenize import TextStream
 from serving.engine.generation import Generation
 from serving.engine.prompt_encoder import PromptEncoder, encode_prompts
 from serving.engine.scheduler import QueueFull
+from serving.engine.text_embedder import TextEmbedder
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -62,6 +65,8 @@ class LoadedModel:
     limits: EndpointLimits
     version: str = ""
     """Of the registered model."""
+    embedder: TextEmbedder | None = None
+    """Gives vectors of texts; None where the graph gives no states."""
 
     @cached_property
     def texts(self) -> TokenTexts:
@@ -128,6 +133,14 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         _check_model(served, request.model)
         return detokenize(request, served.texts)
 
+    app.websocket("/chat/completions")(StreamSockets(chat, served.limits).serve)
+
+    @app.post("/embeddings")
+    async def embed(http: HttpRequest) -> dict[str, object]:
+        request = parse_request(EmbeddingRequest, await http.body())
+        _check_model(served, request.model)
+        return await create_embeddings(request, served.embedder, served.prompts, served.limits)
+
     document = describe_api(served.model, has_key=bool(api_key))
 
     @app.get("/openapi.json")
@@ -144,6 +157,7 @@ def _card(served: LoadedModel) -> dict[str, Any]:
         "created": served.created,
         "owned_by": "modelmill",
         "context_length": served.engine.context,
+        "embedding_dimensions": served.embedder.width if served.embedder else None,
     }
 
 

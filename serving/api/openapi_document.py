@@ -12,10 +12,13 @@ from typing import Any
 from serving.api.request_fields import NEUTRAL_VALUES, NO_EFFECT
 from serving.api.request_schema import ChatRequest, CompletionRequest, StrictModel
 from serving.api.responses.responses_request import NEUTRAL_RESPONSES_FIELDS, ResponsesRequest
+from serving.api.tokens.embedding_route import EmbeddingRequest
 from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 
 Schema = dict[str, Any]
 _TEXT: Schema = {"type": "string"}
+_STREAMED = {"Response": "ResponseEvent"}
+"""Answers whose stream has no chunks."""
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _FINISH: Schema = {"enum": ["stop", "length"]}
 _CHAT_FINISH: Schema = {"enum": ["stop", "length", "tool_calls"]}
@@ -29,7 +32,13 @@ def describe_api(model: str, *, has_key: bool) -> Schema:
         has_key: callers must send the endpoint's key.
     """
     requests: dict[str, Schema] = {}
-    for request in (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest):
+    for request in (
+        ChatRequest,
+        CompletionRequest,
+        TokenizeRequest,
+        DetokenizeRequest,
+        EmbeddingRequest,
+    ):
         requests |= _describe_request(request)
     requests |= _describe_request(ResponsesRequest, NEUTRAL_RESPONSES_FIELDS)
     document: Schema = {
@@ -49,6 +58,7 @@ def describe_api(model: str, *, has_key: bool) -> Schema:
             "/chat/completions": _generation("create_chat_completion", "ChatRequest", "Chat"),
             "/completions": _generation("create_completion", "CompletionRequest", "Completion"),
             "/responses": _generation("create_response", "ResponsesRequest", "Response"),
+            "/embeddings": _call("create_embedding", "EmbeddingRequest", "EmbeddingList"),
             "/tokenize": _call("tokenize", "TokenizeRequest", "TokenList"),
             "/detokenize": _call("detokenize", "DetokenizeRequest", "TokenText"),
             "/openapi.json": {
@@ -87,12 +97,25 @@ def _describe_request(
 
 def _generation(name: str, request: str, answer: str) -> Schema:
     described = _call(name, request, answer)
-    chunks = f"data: lines of {answer}Chunk, then data: [DONE]"
-    events = "OpenAI's events of a response, each with its name" if answer == "Response" else chunks
-    described["post"]["responses"]["200"]["content"]["text/event-stream"] = {
-        "schema": {**_TEXT, "description": events}
+    content = described["post"]["responses"]["200"]["content"]
+    content["text/event-stream"] = {
+        "schema": _describe_events(_STREAMED.get(answer, f"{answer}Chunk"))
     }
     return described
+
+
+def _describe_events(chunk: str) -> Schema:
+    """A server-sent event: before 3.2 OpenAPI has a stream's schema stand for each event."""
+    payloads: list[Schema] = [
+        {"contentMediaType": "application/json", "contentSchema": _refer_to(schema)}
+        for schema in (chunk, "Error")
+    ]
+    return {
+        "type": "object",
+        "properties": {"data": {**_TEXT, "anyOf": [{"const": "[DONE]"}, *payloads]}},
+        "required": ["data"],
+        "description": "chunks, then [DONE]; an error where the model fails",
+    }
 
 
 def _call(name: str, request: str, answer: str) -> Schema:
@@ -191,10 +214,20 @@ _DELTA: Schema = {
 }
 _RESPONSES: dict[str, Schema] = {
     "Model": _object(
-        id=_TEXT, object={"const": "model"}, created=_COUNT, owned_by=_TEXT, context_length=_COUNT
+        id=_TEXT,
+        object={"const": "model"},
+        created=_COUNT,
+        owned_by=_TEXT,
+        context_length=_COUNT,
+        embedding_dimensions=_nullable(_COUNT),
     ),
     "ModelList": _object(object={"const": "list"}, data=_list_of(_refer_to("Model"))),
-    "Usage": _object(prompt_tokens=_COUNT, completion_tokens=_COUNT, total_tokens=_COUNT),
+    "Usage": _object(
+        prompt_tokens=_COUNT,
+        completion_tokens=_COUNT,
+        total_tokens=_COUNT,
+        prompt_tokens_details=_object(cached_tokens=_COUNT),
+    ),
     "Chat": _with_usage(
         _envelope("chat.completion", _CHAT_FINISH, message=_MESSAGE, **_CHAT), required=True
     ),
@@ -206,6 +239,18 @@ _RESPONSES: dict[str, Schema] = {
     "CompletionChunk": _with_usage(
         _envelope("text_completion", _nullable(_FINISH), **_COMPLETION), required=False
     ),
+    "EmbeddingList": _object(
+        object={"const": "list"},
+        data=_list_of(
+            _object(
+                object={"const": "embedding"},
+                index=_COUNT,
+                embedding={"anyOf": [_list_of({"type": "number"}), _TEXT]},
+            )
+        ),
+        model=_TEXT,
+        usage=_object(prompt_tokens=_COUNT, total_tokens=_COUNT),
+    ),
     "TokenList": _object(
         count=_COUNT,
         max_model_len=_COUNT,
@@ -213,6 +258,7 @@ _RESPONSES: dict[str, Schema] = {
         token_strs=_nullable(_list_of(_TEXT)),
     ),
     "TokenText": _object(prompt=_TEXT),
+    "ResponseEvent": {"type": "object", "required": ["type", "sequence_number"]},
     "Response": {
         "type": "object",
         "required": ["id", "object", "created_at", "status", "model", "output", "usage"],

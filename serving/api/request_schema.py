@@ -7,7 +7,7 @@ its own.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
@@ -46,8 +46,8 @@ class StreamOptions(StrictModel):
     include_usage: bool | None = False
     include_obfuscation: bool | None = None
     """Padding against listeners, which changes nothing of the answer: ignored."""
-    continuous_usage_stats: Literal[False] | None = None
-    """vLLM's usage in every chunk is not served."""
+    continuous_usage_stats: bool | None = None
+    """vLLM's usage in every chunk: not served, so true is refused."""
 
 
 class SamplingRequest(StrictModel):
@@ -262,7 +262,14 @@ class Usage(BaseModel):
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    """Tokens of the prompts that were not read again, since another began like it."""
 
-    def counted(self) -> dict[str, int]:
-        """With their sum, as clients expect it."""
-        return {**self.model_dump(), "total_tokens": self.prompt_tokens + self.completion_tokens}
+    def counted(self) -> dict[str, Any]:
+        """In OpenAI's form, with their sum, as clients expect it."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+        }

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
 
 from serving.engine.sampling import Logits, SamplingParams, TokenLogprobs, TokenSampler
 from serving.engine.scheduler import DecodingSequence
@@ -31,6 +36,20 @@ class AnswerOptions:
     constraint: TokenConstraint | None = None
     client: str = ""
     """Clients take turns: those who ask much do not hold up those who ask little."""
+
+
+_COLLECTED: ContextVar[list[Generation] | None] = ContextVar("collected", default=None)
+
+
+@contextmanager
+def collect_generations() -> Iterator[list[Generation]]:
+    """The answers that are begun in this context, as they are added: those of one request."""
+    collected: list[Generation] = []
+    token = _COLLECTED.set(collected)
+    try:
+        yield collected
+    finally:
+        _COLLECTED.reset(token)
 
 
 class Generation(DecodingSequence):
@@ -64,8 +83,15 @@ class Generation(DecodingSequence):
         """Why the tokens ended; None while they come, and of an answer that was given up."""
         self.end_token: int | None = None
         """The token that ended the answer, if one did."""
+        self.submitted = time.monotonic()
+        self.admitted: float | None = None
+        self.first_drawn: float | None = None
+        """Times of its row and of its first token, by the same clock; None before it."""
         self._failure: Exception | None = None
         self._news: asyncio.Future[None] | None = None
+        collected = _COLLECTED.get()
+        if collected is not None:
+            collected.append(self)
 
     async def wait_beyond(self, count: int) -> None:
         """Wait until there are more than ``count`` tokens, or no more come.
@@ -84,15 +110,28 @@ class Generation(DecodingSequence):
         self.finished = True
         self._wake()
 
-    def draw(self, logits: Logits) -> int:
-        """Draw the next token from logits [v], by all rules of the answer."""
-        allowed, constraint = None, self.options.constraint
-        if constraint is not None:
-            allowed = constraint.allowed_tokens(self.limit - len(self.tokens))
+    @property
+    def adjusts(self) -> bool:
+        """Logits are changed before a draw."""
+        return (
+            self.sampler.adjusts
+            or self.options.constraint is not None
+            or len(self.tokens) < self.options.min_tokens
+        )
+
+    def adjust(self, logits: Logits) -> Logits:
+        """Logits [v] after all rules of the answer; the given ones stay as they are."""
+        allowed = None
+        if self.options.constraint is not None:
+            allowed = self.options.constraint.allowed_tokens(self.limit - len(self.tokens))
+        adjusted = self.sampler.adjust(logits, allowed)
         if len(self.tokens) < self.options.min_tokens:
-            logits = logits.copy()
-            logits[list(self.stops)] = -float("inf")
-        token = self.sampler.draw(logits, allowed)
+            adjusted[list(self.stops)] = -np.inf
+        return adjusted
+
+    def settle(self, token: int) -> int:
+        """The token to take in place of a drawn one: the constraint may close the answer."""
+        constraint = self.options.constraint
         return token if constraint is None else constraint.settle_token(token)
 
     def accept_token(self, token: int, logprobs: TokenLogprobs | None = None) -> None:

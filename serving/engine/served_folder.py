@@ -7,22 +7,28 @@ bundle/tokenizer.json
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import DataError
+from components.core.log import get_logger
 from components.core.settings import endpoint_limit_overrides, thread_count
+from components.export.onnx.cache_memory import check_cache_memory, longest_context
 from components.export.onnx.decoding_threads import DecodingThreads, ThreadTunedBatch
-from components.export.onnx.ragged_runtime import OnnxModel
+from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch
 from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.chat.token_bytes import token_bytes
 from components.text.chat.tokenizer_files import TOKENIZER_FILE, tokenizer_digest
-from serving.api.limits import EndpointLimits, check_context, override_limits
+from serving.api.limits import EndpointLimits, override_limits
 from serving.api.openai_endpoint import LoadedModel
 from serving.engine.batching_engine import Engine
 from serving.engine.prompt_encoder import PromptEncoder
+from serving.engine.text_embedder import TextEmbedder
+
+log = get_logger(__name__)
 
 ENDPOINT_FILE, BUNDLE_FOLDER, GRAPH_FILE = "endpoint.json", "bundle", "model.onnx"
 
@@ -63,7 +69,8 @@ def open_endpoint(folder: Path) -> LoadedModel:
 
     Raises:
         ConfigError: MODELMILL_THREADS, MODELMILL_SPIN or MODELMILL_ENDPOINT_LIMITS says nothing of
-            use, or a limit does not fit the model.
+            use, the context that the limits ask for is longer than the model's, or the memory does
+            not hold it.
         DataError: a file is missing or damaged, or the tokenizer is not that of the model.
     """
     endpoint = read_endpoint(folder)
@@ -76,14 +83,14 @@ def open_endpoint(folder: Path) -> LoadedModel:
             f"{endpoint.model} version {endpoint.version} was trained with: package it again"
         )
     model = OnnxModel(bundle / endpoint.form / GRAPH_FILE, 1)
-    context = check_context(limits, model.context)
+    context = _served_context(model, limits)
     threads = DecodingThreads(model, limits.threads or thread_count(), slots=limits.slots)
     threads.start()
     # A vocabulary may be padded beyond the tokenizer's; those tokens have no text.
     table = token_bytes(tokenizer)
     table += [b""] * (model.vocabulary - len(table))
     engine = Engine(
-        partial(ThreadTunedBatch, model, threads),
+        _batch_maker(model, threads, context),
         context,
         frozenset(tokenizer.stop_ids),
         limits,
@@ -97,4 +104,49 @@ def open_endpoint(folder: Path) -> LoadedModel:
         engine=engine,
         limits=limits,
         version=endpoint.version,
+        # A session of its own to look at: the tuner of threads changes the model's meanwhile.
+        embedder=TextEmbedder(
+            lambda: RaggedBatch(copy(model), 1, context), model.width, limits.queue
+        ),
     )
+
+
+def _batch_maker(
+    model: OnnxModel, threads: DecodingThreads, context: int
+) -> Callable[[int], ThreadTunedBatch]:
+    """Maker of an empty batch; the same one, emptied, where it is asked again for as many slots.
+
+    An engine asks again when the model failed, and the memory may not hold two caches.
+    """
+    batches: dict[int, ThreadTunedBatch] = {}
+
+    def make_batch(slots: int) -> ThreadTunedBatch:
+        batch = batches.get(slots)
+        if batch is None:
+            batch = batches[slots] = ThreadTunedBatch(model, threads, context, slots)
+        for row in reversed(range(len(batch))):
+            batch.leave(row)
+        return batch
+
+    return make_batch
+
+
+def _served_context(model: OnnxModel, limits: EndpointLimits) -> int:
+    """Most tokens of a prompt with its answer, checked before anything is measured.
+
+    Raises:
+        ConfigError: it is longer than the model's, or the memory does not hold it.
+    """
+    if limits.context is not None:
+        check_cache_memory(model, limits.slots, limits.context)
+        return limits.context
+    context = longest_context(model, limits.slots)
+    if context < model.context:
+        log.warning(
+            "the memory holds a context of %d tokens for %d slots, not the model's %d: with fewer "
+            "slots it is longer",
+            context,
+            limits.slots,
+            model.context,
+        )
+    return context

@@ -29,6 +29,8 @@ from components.export.onnx.ragged_runtime import Ids, Logits, OnnxModel, Ragged
 
 TRIAL_ROWS = 16
 """Decoded together at the start, or as many as there are slots."""
+TRIAL_CONTEXT = 512
+"""Positions of a row in the trial, or as many as the model has: memory is for those who ask."""
 FIRST_STEPS = 64
 """Decoded steps before the numbers are compared on such for the first time."""
 ROUND_STEPS, ROUNDS = 8, 2
@@ -102,7 +104,7 @@ class DecodingThreads:
             self._open_session(self._counts[0])
             return
         rows = min(TRIAL_ROWS, self._slots)
-        batch = RaggedBatch(self._model, rows)
+        batch = RaggedBatch(self._model, rows, min(self._model.context, TRIAL_CONTEXT))
         for _ in range(rows):
             batch.join()
 
@@ -123,9 +125,10 @@ class DecodingThreads:
         """Decode one token for ``rows`` rows, on the threads whose turn it is."""
         if len(self._counts) == 1:
             return decode()
+        begins = self.opens_sessions(rows)
         self._steps += 1
         watch = self._watches.setdefault(rows, SlowdownWatch(self._clock))
-        if self._can_compare and (self._steps == FIRST_STEPS or watch.is_due()):
+        if begins:
             self._begin_comparison(rows)
         comparison = self._comparison
         if comparison is not None and comparison.rows == rows:
@@ -142,6 +145,13 @@ class DecodingThreads:
         logits, seconds = self._time_decode(decode)
         watch.note_step(seconds)
         return logits
+
+    def opens_sessions(self, rows: int) -> bool:
+        """True if the next step of so many rows begins a comparison, which takes long."""
+        if len(self._counts) == 1 or not self._can_compare:
+            return False
+        watch = self._watches.setdefault(rows, SlowdownWatch(self._clock))
+        return self._steps + 1 == FIRST_STEPS or watch.is_due()
 
     def _open_session(self, count: int) -> None:
         """Open a session in place of the present one, unless it is the same."""
@@ -201,12 +211,25 @@ class DecodingThreads:
 
 
 class ThreadTunedBatch(RaggedBatch):
-    """Ragged batch whose steps run on the number of threads that ``DecodingThreads`` chooses."""
+    """Ragged batch whose steps run on the number of threads that ``DecodingThreads`` chooses.
 
-    def __init__(self, model: OnnxModel, threads: DecodingThreads, slots: int) -> None:
-        super().__init__(model, slots)
+    Args:
+        model: the graph.
+        threads: tuner of its session.
+        context: most tokens of a row.
+        slots: most rows.
+    """
+
+    def __init__(
+        self, model: OnnxModel, threads: DecodingThreads, context: int, slots: int
+    ) -> None:
+        super().__init__(model, slots, context)
         self._threads = threads
 
     def step(self, tokens: Ids) -> Logits:
         """Decode one token for each row, as ``RaggedBatch.step`` does, and time it."""
         return self._threads.step(len(tokens), lambda: RaggedBatch.step(self, tokens))
+
+    def opens_sessions(self, rows: int) -> bool:
+        """True if the next step of so many rows takes long, since it opens further sessions."""
+        return self._threads.opens_sessions(rows)

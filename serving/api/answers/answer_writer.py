@@ -164,4 +164,5 @@ class AnswerWriter:
         return Usage(
             prompt_tokens=sum(len(generation.prompt) for generation in prompts),
             completion_tokens=sum(len(generation.tokens) for generation in generations),
+            cached_tokens=sum(generation.cached_prompt_tokens for generation in prompts),
         )

@@ -14,10 +14,12 @@ from components.text.chat.token_bytes import token_bytes
 from serving.api.error_responses import ApiError
 from serving.constrain.constraint_factory import CompiledGrammar, ConstraintFactory
 from serving.constrain.grammar_source import json_source
-from serving.engine.batching_engine import MemoryBatch
+from serving.engine.batch_sampling import BatchSampler
+from serving.engine.decoding_batch import draw_tokens
 from serving.engine.generation import AnswerOptions, Generation
 from serving.engine.sampling import SamplingParams
 from tests.serving.constrain.random_schemas import make_schema
+from tests.serving.memory_batch import MemoryBatch
 
 ENDS = frozenset(range(5))
 
@@ -35,10 +37,10 @@ def answer_schema(compiled: CompiledGrammar, limit: int, temperature: float, see
     options = AnswerOptions(constraint=compiled.constrain())
     sampling = SamplingParams(temperature=temperature, seed=seed)
     generation = Generation([seed % len(table)], sampling, limit, ENDS, options)
-    logits = batch.feed(0, [generation.prompt])[0][-1]
+    logits = batch.feed_rows([0], [generation.prompt])[0]
     while not generation.finished:
-        token = generation.draw(logits)
-        generation.accept_token(token)
+        ((_, token, described),) = draw_tokens([generation], logits[None], [0], BatchSampler())
+        generation.accept_token(token, described)
         if not generation.finished:
             logits = batch.step([token])[0]
     assert generation.finish_reason == "stop"

@@ -15,10 +15,12 @@ import pytest
 
 from components.text.chat.chat_tokenizer import ChatTokenizer
 from serving.api.openai_endpoint import LoadedModel
-from serving.engine.batching_engine import Logits, MemoryBatch
+from serving.engine.decoding_batch import SavedPrefix
 from serving.engine.prompt_encoder import PromptEncoder
+from serving.engine.sampling import Logits
 from tests.serving.constrain.test_tool_calls import PING, WEATHER
 from tests.serving.constrain.tool_templates import TEMPLATES
+from tests.serving.memory_batch import MemoryBatch
 
 ASK: Any = [{"role": "user", "content": "How is it in Rome?"}]
 NAMED = {"type": "function", "function": {"name": "get_weather"}}
@@ -31,8 +33,14 @@ class Dictated(MemoryBatch):
         super().__init__(vocabulary, slots)
         self.script = script
 
-    def feed(self, first: int, pieces: Sequence[Sequence[int]]) -> list[Logits]:
-        return [np.stack([self._favour(0)] * len(piece)) for piece in pieces]
+    def feed_rows(self, rows: Sequence[int], pieces: Sequence[Sequence[int]]) -> Logits:
+        return np.stack([self._favour(0)] * len(pieces))
+
+    def read_prefix(self, row: int, length: int) -> SavedPrefix:
+        return np.zeros(length)
+
+    def write_prefix(self, row: int, prefix: SavedPrefix, length: int) -> None:
+        """The prompt changes nothing in the answer."""
 
     def step(self, tokens: Sequence[int]) -> Logits:
         for row, token in zip(self.rows, tokens, strict=True):
