@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import ConfigError
@@ -19,7 +20,26 @@ from components.publish.promotion.next_commands import MAKES_ONE
 from components.publish.promotion.unpromoted_version import describe_newest
 from components.publish.registry.model_registry import CHAMPION, RegisteredVersion, list_versions
 from serving.api.auth import check_host
+from serving.engine.engine_program import HF_FORM, ONNX_FORMS, EngineName, EngineProgram
 from serving.gateway.foreground import exec_foreground
+
+
+@dataclass(frozen=True)
+class BentoProgram:
+    """A version's Bento, whose server computes with onnxruntime on processors."""
+
+    folder: Path
+    engine: str = "onnx"
+
+    def exec_server(self, host: str, port: int, *, as_json: bool) -> None:
+        """Replace this process by the Bento's server, in the foreground; does not return.
+
+        Args:
+            host: address to listen on.
+            port: port to listen on.
+            as_json: report a failure as one JSON object.
+        """
+        exec_foreground(self.folder, host, port, as_json=as_json)
 
 
 def serve_forever(
@@ -28,6 +48,7 @@ def serve_forever(
     *,
     host: str = "127.0.0.1",
     port: int = 3000,
+    engine: EngineName = "auto",
     as_json: bool = False,
 ) -> None:
     """Serve MODEL@ALIAS, MODEL/VERSION or, without one, the champion that moved last.
@@ -39,24 +60,30 @@ def serve_forever(
         model: MODEL@ALIAS, MODEL/VERSION or MODEL; None takes the champion that moved last.
         host: address to listen on; beyond loopback it needs a key.
         port: port to listen on.
+        engine: program that computes the answers; auto is onnx.
         as_json: announce the address as one JSON object.
 
     Raises:
-        ConfigError: no such model, no Bento of it, a host without a key, a port in use.
+        ConfigError: no such model, no Bento of it, a host without a key, a port in use, or what
+            the engine needs is missing.
         DataError: the Bento is damaged.
     """
     check_host(host, settings.api_key)
     entry = choose_version(settings, model) if model else require_champion(settings)
-    folder = find_bento(settings, entry)
+    program = find_program(settings, entry, engine)
     _check_port(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     if as_json:
         announcement = {"model": entry.model, "version": str(entry.version), "address": address}
-        sys.stdout.write(json.dumps({**announcement, "bento": str(folder)}) + "\n")
+        served = {"bento" if program.engine == "onnx" else "folder": str(program.folder)}
+        line = json.dumps({**announcement, "engine": program.engine, **served})
+        sys.stdout.write(line + "\n")
         sys.stdout.flush()
     else:
         key = "with MODELMILL_API_KEY" if settings.api_key else "from this machine, without a key"
         named = f"{entry.model} version {entry.version}"
+        if program.engine != "onnx":
+            named += f" by {program.engine}"
         sys.stderr.write(f"serving {named} at {address} ({key}); Ctrl+C stops it\n")
         others = list_other_champions(settings, entry.model)
         if model is None and others:
@@ -64,7 +91,28 @@ def serve_forever(
                 f"{entry.model}'s champion moved last; `modelmill serve {others[0]}` serves "
                 f"another ({', '.join(others)})\n"
             )
-    exec_foreground(folder, host, port, as_json=as_json)
+    program.exec_server(host, port, as_json=as_json)
+
+
+def find_program(
+    settings: Settings, entry: RegisteredVersion, engine: EngineName = "auto"
+) -> EngineProgram:
+    """The engine's program for a version; all that can be refused before a start is refused.
+
+    Args:
+        settings: workspace that holds the version.
+        entry: the version to serve.
+        engine: auto is onnx.
+
+    Raises:
+        ConfigError: what the engine needs is missing, or it cannot run the version's forms.
+        DataError: the Bento is damaged.
+    """
+    if engine == "vllm":
+        from serving.vllm.vllm_program import find_vllm_program
+
+        return find_vllm_program(settings, entry)
+    return BentoProgram(find_bento(settings, entry))
 
 
 def require_champion(settings: Settings) -> RegisteredVersion:
@@ -126,6 +174,13 @@ def find_bento(settings: Settings, entry: RegisteredVersion) -> Path:
         folder = bentos_folder(settings) / name
         check_bento_files(folder)
         return folder
+    forms = sorted(path.parent.name for path in entry.files_folder(settings).glob("*/parity.json"))
+    if forms and not set(forms) & set(ONNX_FORMS):
+        other = f"; --engine vllm serves {HF_FORM} on a GPU" if HF_FORM in forms else ""
+        raise ConfigError(
+            f"{entry.model} version {entry.version} holds {', '.join(forms)} and none of "
+            f"{', '.join(ONNX_FORMS)}, which the engine onnx runs{other}"
+        )
     raise ConfigError(
         f"{entry.model} version {entry.version} is not packed; run the preset or file that made it "
         "again, which packs it"

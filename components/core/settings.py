@@ -78,6 +78,9 @@ class Settings:
     peers_python: Path | None = None
     """Interpreter with the peers of the benchmarks; without one, that of this process."""
 
+    vllm: str | None = None
+    """Program of vLLM; None looks for it on PATH."""
+
     @property
     def store(self) -> Path:
         return self.home / "store"
@@ -176,6 +179,7 @@ def load_settings() -> Settings:
         threads=thread_count(),
         spin=spin_setting(),
         peers_python=Path(peers).expanduser() if peers else None,
+        vllm=os.environ.get("MODELMILL_VLLM") or None,
     )
     _warn_of_other_mlflow(settings)
     export_variables(_package_variables(settings))

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from components.core import settings
 from flows.cli.app import Json, app, print_result
+from serving.engine.engine_program import EngineName
 
 
 @app.command()
@@ -24,12 +25,21 @@ def serve(
         str, typer.Option(help="Address to listen on; any but loopback requires MODELMILL_API_KEY.")
     ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 3000,
+    engine: Annotated[
+        EngineName,
+        typer.Option(
+            help="onnx computes on processors; vllm runs the Hugging Face form on GPUs, by a vLLM "
+            "that MODELMILL_VLLM names; auto is onnx."
+        ),
+    ] = "auto",
     as_json: Json = False,
 ) -> None:
     """Serve a model at an OpenAI-compatible endpoint until Ctrl-C."""
     from serving.serve_model import serve_forever
 
-    serve_forever(settings.load_settings(), model, host=host, port=port, as_json=as_json)
+    serve_forever(
+        settings.load_settings(), model, host=host, port=port, engine=engine, as_json=as_json
+    )
 
 
 @app.command()
