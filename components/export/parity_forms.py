@@ -32,7 +32,7 @@ def served_form(path: Path, threads: int | None = None) -> Form:
         for step in range(steps):
             logits = batch.step([int(row[len(row) - steps + step]) for row in rows])
             for parts, row in zip(row_logits, logits, strict=True):
-                parts.append(row[None])
+                parts.append(row[None].copy())  # the next step writes over it
         return [np.concatenate(parts) for parts in row_logits]
 
     return run

@@ -4,9 +4,9 @@ The graphs are written node by node from the decoder's weights instead of traced
 half a second instead of twenty, gives equal bytes for equal weights, and lets each graph use the
 operators that its runtime is fast at. Parity with the torch model is measured, not assumed.
 
-Names, as other programs expect them: ``input_ids`` int64 [b, t], ``attention_mask`` int64 [b, s],
-``past_key_values.%d.key`` / ``.value`` [b, k, p, d], ``logits`` [b, t, v], ``present.%d.key`` /
-``.value``. What the mask and the past mean differs: see ``served_graph`` and ``plain_graph``.
+Names, as other programs expect them: ``input_ids`` int64 [b, t], ``past_key_values.%d.key`` /
+``.value`` [b, k, p, d], ``logits`` float32, ``present.%d.key`` / ``.value``. Lengths are given
+otherwise to each graph, and its past means another thing: see ``served_graph`` and ``plain_graph``.
 """
 
 from __future__ import annotations
@@ -158,43 +158,52 @@ def cache_names(layers: int) -> tuple[list[str], list[str]]:
     ]
 
 
+def describe_value(name: str, kind: int, *dims: int | str) -> ValueInfoProto:
+    """Describe an input or an output of a graph.
+
+    Args:
+        name: its name.
+        kind: number of its element type (``TensorProto.DataType``).
+        dims: its dimensions; those that a call decides on have names.
+    """
+    from onnx import helper
+
+    return helper.make_tensor_value_info(name, kind, list(dims))
+
+
 def assemble_graph(
     builder: GraphBuilder,
     shape: DecoderShape,
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
     *,
     opsets: Mapping[str, int],
     present: str,
-    half: bool = False,
+    cache: int,
 ) -> ModelProto:
     """Assemble the ONNX model with its inputs and outputs.
 
     Args:
         builder: nodes and initializers.
         shape: shape of the decoder; its context is kept in the model's metadata.
+        inputs: those that come before the past.
+        outputs: those that come before the present.
         opsets: domain -> version.
         present: name of the dimension of the present's positions.
-        half: whether past and present are float16; logits are float32 in any case.
+        cache: number of the element type of past and present.
     """
-    from onnx import TensorProto, helper
+    from onnx import helper
 
-    def value(name: str, kind: int, *dims: int | str) -> ValueInfoProto:
-        return helper.make_tensor_value_info(name, kind, list(dims))
-
-    real = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     past, presents = cache_names(shape.layers)
-    cache = ("batch", shape.kv_heads)
+
+    def cached(name: str, positions: str) -> ValueInfoProto:
+        return describe_value(name, cache, "batch", shape.kv_heads, positions, shape.head_width)
+
     graph = helper.make_graph(
         builder.nodes,
         "decoder",
-        [
-            value("input_ids", TensorProto.INT64, "batch", "new"),
-            value("attention_mask", TensorProto.INT64, "batch", "total"),
-            *(value(name, real, *cache, "past", shape.head_width) for name in past),
-        ],
-        [
-            value("logits", TensorProto.FLOAT, "batch", "new", shape.vocabulary),
-            *(value(name, real, *cache, present, shape.head_width) for name in presents),
-        ],
+        [*inputs, *(cached(name, "past") for name in past)],
+        [*outputs, *(cached(name, present) for name in presents)],
         initializer=list(builder.constants.values()),
     )
     model = helper.make_model(

@@ -22,6 +22,7 @@ from components.export.onnx.graph_builder import (
     Weights,
     assemble_graph,
     cache_names,
+    describe_value,
 )
 
 if TYPE_CHECKING:
@@ -224,4 +225,15 @@ def plain_graph(weights: Weights, *, half: bool) -> ModelProto:
     graph.set_prefix("lm_head")
     narrow = graph.add("MatMul", normed, plain.real("lm_head.weight", weights.head))
     graph.add_many("Cast", narrow, outputs=["logits"], to=_FLOAT)
-    return assemble_graph(graph, shape, opsets={"": 20}, present="total", half=half)
+    return assemble_graph(
+        graph,
+        shape,
+        [
+            describe_value("input_ids", _INT64, "batch", "new"),
+            describe_value("attention_mask", _INT64, "batch", "total"),
+        ],
+        [describe_value("logits", _FLOAT, "batch", "new", shape.vocabulary)],
+        opsets={"": 20},
+        present="total",
+        cache=_HALF if half else _FLOAT,
+    )

@@ -12,25 +12,37 @@ sequences. Rows 0 .. len(batch) - 1 are in use, each at its own length:
     logits = batch.step([token_c, token_b])
 
 A long prompt can go in by pieces between steps: ``row = batch.join()``, then
-``batch.feed(row, [piece])``, and IDLE as that row's token in ``step`` meanwhile. A row holds at
-most ``model.context`` tokens (``batch.remaining_context(row)`` are left). Rows of one ``feed`` are
-padded to the longest piece, so feed prompts and single tokens in calls of their own.
+``batch.feed_rows([row], [piece])``, and IDLE as that row's token in ``step`` meanwhile. A row holds
+at most ``batch.context`` tokens (``batch.remaining_context(row)`` are left).
+
+Inputs and outputs are bound once for each (rows, width) and written in place. So the logits of
+``step`` are valid until the next ``step``, those of ``feed_rows`` and ``prefill`` until the next of
+these two: copy what is to last longer. ``feed`` and ``hidden_states``, which give every position,
+return arrays of their own.
 
 What the graph itself is given, for a runtime of another kind:
 
-    input_ids        int64 [b, t]   new tokens, padded on the right with IDLE (-1)
-    attention_mask   int64 [b, s]   as many ones as the row has tokens after this call, then zeros;
-                                    s is the longest such row (at least t, at most the context)
-    past/present     float32 [b, kv heads, capacity, head width], each pair bound to the same
-                     memory, so that new keys are written in place; capacity is no less than any
-                     row's length before this call plus t
+    input_ids              int64 [b, t]     new tokens, padded on the right with any token
+    seqlens_k              int32 [b]        position of the row's last token after this call: its
+                                            tokens less one, and 0 for an empty row
+    total_sequence_length  int32 []         tokens of the longest row after this call, at least 1
+    query_seqlens          int32 [b]        how many of the row's t tokens are real
+    logit_positions        int64 [b, m, 1]  which of the t positions to give logits for
+    past/present           float32 [b, kv heads, capacity, head width], each pair bound to the same
+                           memory, so that new keys are written in place; capacity is no less than
+                           any row's length before this call plus t
+
+and what it gives, beside the present:
+
+    logits                 float32 [b, m, v]
+    hidden                 float32 [b, m, c], the normed states that the logits are computed from
 
 Not safe to use from two threads at once. Equal calls give equal logits at equal thread counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +51,12 @@ from numpy.typing import NDArray
 
 from components.core.errors import DataError, error_line
 from components.core.settings import Spin, spin_setting
+from components.export.onnx.graph_call import (
+    GRAPH_INPUTS,
+    GRAPH_OUTPUTS,
+    BoundCalls,
+    GraphCall,
+)
 
 SPINNING: dict[Spin, dict[str, str]] = {
     "none": {"session.intra_op.allow_spinning": "0"},
@@ -49,6 +67,8 @@ SPINNING: dict[Spin, dict[str, str]] = {
 serves: beside other work 16 rows took 22 ms a step as it spins by itself, 12 to 15 with 20 us."""
 IDLE = -1
 """Stands for a token where a row has none at this position."""
+PADDING = 32
+"""Positions of padding that are cheaper than a call of their own for a row of a prompt."""
 Logits = NDArray[np.float32]
 Ids = Sequence[int] | NDArray[np.integer]
 
@@ -68,14 +88,21 @@ class OnnxModel:
         self._path = path
         self.session = self.open(threads)
         meta = self.session.get_modelmeta().custom_metadata_map
-        inputs = self.session.get_inputs()
-        if "context" not in meta or [i.name for i in inputs[:2]] != ["input_ids", "attention_mask"]:
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        names = [argument.name for argument in inputs]
+        if "context" in meta and "attention_mask" in names and outputs[-1].shape[2] == "present":
+            raise DataError(
+                f"{path.name}: a graph of an older version, which took a mask in place of lengths: "
+                "export the model again"
+            )
+        if "context" not in meta or names[: len(GRAPH_INPUTS)] != GRAPH_INPUTS:
             raise DataError(f"{path.name}: not a graph of export_onnx")
+        cache = inputs[len(GRAPH_INPUTS) :]
         self.context = int(meta["context"])
-        self.past = [argument.name for argument in inputs[2:]]
-        self.present = [argument.name for argument in self.session.get_outputs()[1:]]
-        self.kv_heads, self.head_width = int(inputs[2].shape[1]), int(inputs[2].shape[3])
-        self.vocabulary = int(self.session.get_outputs()[0].shape[2])
+        self.past = [argument.name for argument in cache]
+        self.present = [argument.name for argument in outputs[len(GRAPH_OUTPUTS) :]]
+        self.kv_heads, self.head_width = int(cache[0].shape[1]), int(cache[0].shape[3])
+        self.vocabulary, self.width = (int(argument.shape[2]) for argument in outputs[:2])
 
     def open(self, threads: int | None) -> Any:
         """Open a further session of the same graph, for ``use``; it holds the weights again.
@@ -116,13 +143,18 @@ class RaggedBatch:
     """KV cache and decoding of up to ``slots`` sequences, each at its own length."""
 
     def __init__(self, model: OnnxModel, slots: int) -> None:
-        self.model, self.slots = model, slots
+        self.model, self.slots, self.context = model, slots, model.context
         # One position more than the context, so that a full row can idle while others go on.
-        size = (slots, model.kv_heads, model.context + 1, model.head_width)
-        self._cache = [np.zeros(size, dtype=np.float32) for _ in model.past]
-        self._lengths = np.zeros(slots, dtype=np.int64)
-        self._bindings: dict[tuple[int, int], Any] = {}
-        self._bound = model.session
+        size = (slots, model.kv_heads, self.context + 1, model.head_width)
+        cache = [np.zeros(size, dtype=np.float32) for _ in model.past]
+        self._cache = cache
+        self._lengths = np.zeros(slots, dtype=np.int32)
+        # A row's last logits have a place of their own, apart for steps and for prompts.
+        self._logits = {
+            place: np.zeros((slots, 1, model.vocabulary), dtype=np.float32)
+            for place in ("stepped", "fed")
+        }
+        self._calls = BoundCalls(model, cache, self._logits)
         self._used = 0
 
     def __len__(self) -> int:
@@ -131,7 +163,7 @@ class RaggedBatch:
 
     def remaining_context(self, row: int) -> int:
         """Tokens that a row can still take."""
-        return self.model.context - int(self._lengths[row])
+        return self.context - int(self._lengths[row])
 
     def join(self) -> int:
         """Take a free slot; returns its row, the last one.
@@ -168,12 +200,9 @@ class RaggedBatch:
         """
         if self._used + len(prompts) > self.slots or not all(len(p) for p in prompts):
             raise ValueError(f"{len(prompts)} prompts, none empty, need as many free slots")
-        if max(map(len, prompts)) > self.model.context:
-            raise ValueError(f"a prompt is longer than the context of {self.model.context}")
-        first = self._used
-        for _ in prompts:
-            self.join()
-        return np.stack([logits[-1] for logits in self.feed(first, prompts)])
+        if max(map(len, prompts)) > self.context:
+            raise ValueError(f"a prompt is longer than the context of {self.context}")
+        return self.feed_rows([self.join() for _ in prompts], prompts)
 
     def step(self, tokens: Ids) -> Logits:
         """One token for each row in use (or IDLE); logits [rows, v], zero for idle rows.
@@ -181,13 +210,59 @@ class RaggedBatch:
         Raises:
             ValueError: not a token for each row, a full row, a token outside the vocabulary.
         """
-        if len(tokens) != self._used:
-            raise ValueError(f"{len(tokens)} tokens for {self._used} rows")
-        fed = self.feed(0, [[] if token == IDLE else [int(token)] for token in tokens])
-        out = np.zeros((self._used, self.model.vocabulary), dtype=np.float32)
-        for row, logits in enumerate(fed):
-            out[row, : logits.shape[1]] = logits[-1] if len(logits) else 0
-        return out
+        fed = tokens.tolist() if isinstance(tokens, np.ndarray) else tokens
+        count = self._used
+        if len(fed) != count or not count:
+            raise ValueError(f"{len(fed)} tokens for {count} rows")
+        if min(fed) < IDLE or max(fed) >= self.model.vocabulary:
+            row = next(r for r, t in enumerate(fed) if not IDLE <= t < self.model.vocabulary)
+            raise ValueError(f"row {row}: a token outside 0 to {self.model.vocabulary - 1}")
+        call = self._calls.bound("stepped", 0, count, 1)
+        logits: Logits = self._logits["stepped"][:count, 0]
+        ids = call.ids[:, 0]
+        ids[:] = fed
+        if IDLE not in fed:
+            call.new.fill(1)
+            self._run(call, 0)
+            return logits
+        busy = ids != IDLE
+        call.new[:] = busy
+        ids[~busy] = 0
+        if busy.any():
+            self._run(call, 0)
+        logits[~busy] = 0
+        return logits
+
+    def feed_rows(self, rows: Sequence[int], pieces: Sequence[Ids]) -> Logits:
+        """Append a piece (none empty) to each of some rows; last logits of each, [rows, v].
+
+        Neighbouring rows whose pieces are of like lengths share a call.
+
+        Args:
+            rows: each in use, none twice.
+            pieces: tokens of each row, as many as it has room for at most.
+
+        Raises:
+            ValueError: a row is not in use or given twice, a piece is empty or outgrows the
+                context, or a token is unknown.
+        """
+        if len(rows) != len(pieces) or len(set(rows)) != len(rows) or not rows:
+            raise ValueError(f"{len(pieces)} pieces for the rows {list(rows)}")
+        arrays = {}
+        for row, piece in zip(rows, pieces, strict=True):
+            self._check(row, 1)
+            arrays[row] = np.asarray(piece, dtype=np.int64)
+            if not len(piece):
+                raise ValueError(f"row {row}: the piece is empty")
+            self._check_tokens(row, [arrays[row]])
+        for group in self._group_rows(sorted(arrays), arrays):
+            self._feed_group(group[0], [arrays[row] for row in group])
+        first, count = rows[0], len(rows)
+        if list(rows) == list(range(first, first + count)):
+            neighbours: Logits = self._logits["fed"][first : first + count, 0]
+            return neighbours
+        chosen: Logits = self._logits["fed"][list(rows), 0]
+        return chosen
 
     def feed(self, first: int, pieces: Sequence[Ids]) -> list[Logits]:
         """Append a piece (it may be empty) to each of the rows from ``first`` on.
@@ -198,61 +273,92 @@ class RaggedBatch:
         Raises:
             ValueError: a row is not in use, would outgrow the context, or a token is unknown.
         """
+        return self._feed_all(first, pieces, "logits", self.model.vocabulary)
+
+    def hidden_states(self, first: int, pieces: Sequence[Ids]) -> list[Logits]:
+        """Append pieces as ``feed`` does; the normed states of the last layer in place of logits.
+
+        Args:
+            first: row of the first piece.
+            pieces: tokens of each row; a piece may be empty.
+
+        Returns:
+            States after every token of each piece, [tokens of the piece, c].
+
+        Raises:
+            ValueError: a row is not in use, would outgrow the context, or a token is unknown.
+        """
+        return self._feed_all(first, pieces, "hidden", self.model.width)
+
+    def _feed_all(
+        self, first: int, pieces: Sequence[Ids], output: str, channels: int
+    ) -> list[Logits]:
+        """One output at every position of each piece, [tokens of the piece, channels]."""
         self._check(first, len(pieces))
         arrays = [np.asarray(piece, dtype=np.int64) for piece in pieces]
         self._check_tokens(first, arrays)
-        row_logits: list[list[Logits]] = [[] for _ in arrays]
+        count = len(arrays)
+        parts: list[list[Logits]] = [[np.zeros((0, channels), dtype=np.float32)] for _ in arrays]
         fed = 0
         longest = max(map(len, arrays))
         while fed < longest:
-            held = int(self._lengths[first : first + len(arrays)].max())
-            width = min(longest - fed, self.model.context + 1 - held)
+            held = int(self._lengths[first : first + count].max())
+            width = min(longest - fed, self.context + 1 - held)
+            values = np.empty((count, width, channels), dtype=np.float32)
+            call = self._calls.bind(first, count, width, {output: values})
+            call.positions[..., 0] = np.arange(width)
             chunks = [piece[fed : fed + width] for piece in arrays]
-            logits = self._run(first, chunks)
-            for row, piece in enumerate(chunks):
-                row_logits[row].append(logits[row, : len(piece)])
+            call.write_tokens(chunks)
+            self._run(call, first)
+            for row, chunk in enumerate(chunks):
+                parts[row].append(values[row, : len(chunk)])
             fed += width
-        empty = np.zeros((0, self.model.vocabulary), dtype=np.float32)
-        return [np.concatenate(parts or [empty]) for parts in row_logits]
+        return [np.concatenate(row_parts) for row_parts in parts]
 
-    def _run(self, first: int, pieces: Sequence[NDArray[np.int64]]) -> Logits:
-        """One call of the graph: logits [b, t, v]."""
-        rows, width = slice(first, first + len(pieces)), max(map(len, pieces))
-        ids = np.full((len(pieces), width), IDLE, dtype=np.int64)
-        for row, piece in enumerate(pieces):
-            ids[row, : len(piece)] = piece
-        self._lengths[rows] += [len(piece) for piece in pieces]
-        after = np.maximum(self._lengths[rows], 1)  # the mask of an empty row must not be empty
-        steps = np.arange(max(width, int(after.max())))
-        binding = self._binding(first, len(pieces))
-        binding.bind_cpu_input("input_ids", ids)
-        binding.bind_cpu_input("attention_mask", (steps < after[:, None]).astype(np.int64))
-        binding.bind_output("logits", "cpu")
-        try:
-            self.model.session.run_with_iobinding(binding)
-        except Exception:
-            self._lengths[rows] -= [len(piece) for piece in pieces]
-            raise
-        out: Logits = binding.get_outputs()[0].numpy()  # bound first
-        return out
+    def _group_rows(
+        self, rows: Sequence[int], pieces: Mapping[int, NDArray[np.int64]]
+    ) -> list[list[int]]:
+        """Runs of neighbouring rows, each to be fed in one call."""
+        groups: list[list[int]] = []
+        for row in rows:
+            if groups and row == groups[-1][-1] + 1:
+                group = [*groups[-1], row]
+                sizes = [len(pieces[member]) for member in group]
+                padding = len(group) * max(sizes) - sum(sizes)
+                held = int(self._lengths[group[0] : row + 1].max())
+                if padding <= PADDING and held + max(sizes) <= self.context + 1:
+                    groups[-1] = group
+                    continue
+            groups.append([row])
+        return groups
 
-    def _binding(self, first: int, count: int) -> Any:
-        """Binding of these rows' past and present to the same memory, made once for each range."""
-        from onnxruntime import OrtValue
+    def _feed_group(self, first: int, pieces: Sequence[NDArray[np.int64]]) -> None:
+        """Feed neighbouring rows in one call; their last logits go to the rows' places."""
+        count, width = len(pieces), max(map(len, pieces))
+        call = self._calls.bound("fed", first, count, width)
+        call.write_tokens(pieces)
+        call.positions[:, 0, 0] = call.new - 1
+        self._run(call, first)
 
-        if self._bound is not self.model.session:  # another number of threads
-            self._bindings.clear()
-            self._bound = self.model.session
-        if (first, count) not in self._bindings:
-            binding = self.model.session.io_binding()
-            binding.bind_output("logits", "cpu")
-            names = zip(self._cache, self.model.past, self.model.present, strict=True)
-            for cache, past, present in names:
-                value = OrtValue.ortvalue_from_numpy(cache[first : first + count])
-                binding.bind_ortvalue_input(past, value)
-                binding.bind_ortvalue_output(present, value)
-            self._bindings[first, count] = binding
-        return self._bindings[first, count]
+    def _run(self, call: GraphCall, first: int) -> None:
+        """Run the graph on rows from ``first`` on, whose new tokens are written in ``call``.
+
+        Raises:
+            ValueError: a row would outgrow the context.
+        """
+        lengths = self._lengths[first : first + len(call.new)]
+        after = lengths + call.new
+        longest = int(after.max())
+        if longest > self.context:
+            row = first + int(after.argmax())
+            raise ValueError(
+                f"row {row} has room for {self.remaining_context(row)} more tokens, "
+                f"not {int(call.new[row - first])}"
+            )
+        np.maximum(after - 1, 0, out=call.last)
+        call.total[...] = longest
+        self.model.session.run_with_iobinding(call.binding)
+        lengths[:] = after
 
     def _check(self, first: int, count: int) -> None:
         if not 0 <= first < first + count <= self._used:

@@ -8,7 +8,6 @@ leave between two steps. The calling convention is that of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from components.core.errors import ConfigError
@@ -19,6 +18,7 @@ from components.export.onnx.graph_builder import (
     Weights,
     assemble_graph,
     cache_names,
+    describe_value,
 )
 
 if TYPE_CHECKING:
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 _CONTRIB = "com.microsoft"
 _HEAD_STEP = 16
 """Head widths that GroupQueryAttention takes are multiples of this."""
-_INT32, _INT64 = 6, 7
+_FLOAT, _INT32, _INT64 = 1, 6, 7
 """Numbers of ONNX's element types (``TensorProto.DataType``)."""
+_LAST, _TOTAL, _NEW = "seqlens_k", "total_sequence_length", "query_seqlens"
+"""Lengths, by the names that ``GroupQueryAttention`` has for them."""
+_POSITIONS = "logit_positions"
 
 
 def check_served(shape: DecoderShape) -> None:
@@ -51,6 +54,9 @@ def check_served(shape: DecoderShape) -> None:
 def served_graph(weights: Weights) -> ModelProto:
     """Build the float32 graph with a ragged KV cache.
 
+    Logits are computed at the positions that a call asks for. From the last attention on nothing
+    looks at another position, so the last layer computes no others either.
+
     Raises:
         ConfigError: onnxruntime's operator cannot take heads of this width, or the graphs lack
             operators for the shape.
@@ -58,47 +64,46 @@ def served_graph(weights: Weights) -> ModelProto:
     shape = weights.shape
     check_served(shape)
     graph = GraphBuilder()
-    lengths = _lengths(graph)
     past, present = cache_names(shape.layers)
     table = graph.constant("embed_tokens.weight", weights.arrays["embed_tokens.weight"])
     x = graph.add("Gather", table, "input_ids")
     normed = _first_norm(graph, weights, x)
     for layer in range(shape.layers):
         cache = slice(2 * layer, 2 * layer + 2)
-        mixed = _attention(graph, weights, layer, normed, lengths, past[cache], present[cache])
+        mixed = _attention(graph, weights, layer, normed, past[cache], present[cache])
+        if layer + 1 == shape.layers:
+            graph.set_prefix("wanted")
+            x, mixed = (
+                graph.add("GatherND", value, _POSITIONS, batch_dims=1) for value in (x, mixed)
+            )
         place = f"layers.{layer}"
-        x, normed = _add_norm(graph, weights, x, mixed, f"{place}.post_attention_layernorm")
+        graph.set_prefix(f"{place}.self_attn.out")
+        name = f"{place}.self_attn.o_proj"
+        change = graph.linear(mixed, f"{name}.weight", weights.linear(name))
+        x, normed = _add_norm(graph, weights, x, change, f"{place}.post_attention_layernorm")
         after = f"layers.{layer + 1}.input_layernorm" if layer + 1 < shape.layers else "norm"
         x, normed = _add_norm(graph, weights, x, _mlp(graph, weights, place, normed), after)
-    head = graph.constant("lm_head.weight", weights.head)
     graph.set_prefix("lm_head")
+    head = graph.constant("lm_head.weight", weights.head)
     graph.add_many("MatMul", normed, head, outputs=["logits"])
-    return assemble_graph(graph, shape, opsets={"": 23, _CONTRIB: 1}, present="present")
-
-
-@dataclass(frozen=True)
-class RowLengths:
-    """Names of the values that hold each row's lengths, int32."""
-
-    last: str
-    """[b]: position of the row's last token after this call."""
-    total: str
-    """[]: width of the mask, no less than any row's length."""
-    new: str
-    """[b]: how many tokens of the row are new."""
-
-
-def _lengths(graph: GraphBuilder) -> RowLengths:
-    graph.set_prefix("lengths")
-    counted = graph.add("ReduceSum", "attention_mask", graph.ints(1), keepdims=0)
-    last = graph.add("Sub", counted, graph.ints(1))
-    width = graph.add("Squeeze", graph.add("Shape", "attention_mask", start=1, end=2))
-    real = graph.add("GreaterOrEqual", "input_ids", graph.ints(0))
-    new_tokens = graph.add(
-        "ReduceSum", graph.add("Cast", real, to=_INT64), graph.ints(1), keepdims=0
+    return assemble_graph(
+        graph,
+        shape,
+        [
+            describe_value("input_ids", _INT64, "batch", "new"),
+            describe_value(_LAST, _INT32, "batch"),
+            describe_value(_TOTAL, _INT32),
+            describe_value(_NEW, _INT32, "batch"),
+            describe_value(_POSITIONS, _INT64, "batch", "wanted", 1),
+        ],
+        [
+            describe_value("logits", _FLOAT, "batch", "wanted", shape.vocabulary),
+            describe_value("hidden", _FLOAT, "batch", "wanted", shape.width),
+        ],
+        opsets={"": 23, _CONTRIB: 1},
+        present="present",
+        cache=_FLOAT,
     )
-    new = graph.add("Min", new_tokens, counted)
-    return RowLengths(*(graph.add("Cast", value, to=_INT32) for value in (last, width, new)))
 
 
 def _first_norm(graph: GraphBuilder, weights: Weights, x: str) -> str:
@@ -113,7 +118,7 @@ def _add_norm(
 ) -> tuple[str, str]:
     """(x + change, its norm), in one operator."""
     graph.set_prefix(name)
-    normed, total = f"{name}.normed", f"{name}.residual"
+    normed, total = "hidden" if name == "norm" else f"{name}.normed", f"{name}.residual"
     graph.add_many(
         "SkipSimplifiedLayerNormalization",
         x,
@@ -131,10 +136,10 @@ def _attention(
     weights: Weights,
     layer: int,
     x: str,
-    lengths: RowLengths,
     past: list[str],
     present: list[str],
 ) -> str:
+    """Heads of every position, side by side, before they are projected."""
     shape, place = weights.shape, f"layers.{layer}.self_attn"
     graph.set_prefix(place)
     names = [f"{place}.{part}_proj" for part in "qkv"]
@@ -149,9 +154,9 @@ def _attention(
     output = f"{place}.mixed"
     graph.add_many(
         "GroupQueryAttention",
-        *(q, k, v, *past, lengths.last, lengths.total),
+        *(q, k, v, *past, _LAST, _TOTAL),
         *(graph.constant("cos", weights.cos), graph.constant("sin", weights.sin)),
-        *("", "", "", "", "", "", "", lengths.new),  # query_seqlens is the 17th input
+        *("", "", "", "", "", "", "", _NEW),  # query_seqlens is the 17th input
         outputs=[output, *present],
         domain=_CONTRIB,
         num_heads=shape.heads,
@@ -159,7 +164,7 @@ def _attention(
         do_rotary=1,
         **near,
     )
-    return graph.linear(output, f"{place}.o_proj.weight", weights.linear(f"{place}.o_proj"))
+    return output
 
 
 def _head_norm(graph: GraphBuilder, weights: Weights, x: str, name: str, heads: int) -> str:

@@ -53,11 +53,13 @@ def test_the_export_passes_and_two_are_equal_to_the_byte(
     assert read_parity(folder).form == "onnx"
     assert {path.name for path in folder.iterdir()} >= {"model.onnx", "tokenizer.json"}
     names = [value.name for value in onnx.load(folder / "model.onnx").graph.input]
-    assert names[:4] == [
+    assert names[:6] == [
         "input_ids",
-        "attention_mask",
+        "seqlens_k",
+        "total_sequence_length",
+        "query_seqlens",
+        "logit_positions",
         "past_key_values.0.key",
-        "past_key_values.0.value",
     ]
     assert OnnxModel(folder / "model.onnx").context == 48
 

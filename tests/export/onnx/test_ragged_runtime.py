@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from components.core.errors import DataError
+from components.export.onnx import graph_call, ragged_runtime
 from components.export.onnx.graph_builder import save_graph, weights_of
+from components.export.onnx.plain_graph import plain_graph
 from components.export.onnx.ragged_runtime import IDLE, OnnxModel, RaggedBatch
 from components.export.onnx.served_graph import served_graph
 from models.decoder import Decoder
@@ -98,6 +100,87 @@ def test_pieces_of_any_lengths_may_share_a_call(decoder: Decoder, served: OnnxMo
     assert close(found[1], alone(decoder, b)[1:])
 
 
+def test_rows_of_any_lengths_and_places_are_fed_together(
+    decoder: Decoder, served: OnnxModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ragged_runtime, "PADDING", 4)
+    rows = [text(seed, length) for seed, length in enumerate((48, 30, 12, 33, 20))]
+    expected = [alone(decoder, row) for row in rows]
+    batch = RaggedBatch(served, slots=6)
+    batch.prefill([row[:cut] for row, cut in zip(rows, (40, 3, 1, 6, 7), strict=True)])
+    # Rows 0 and 1 are too unlike for one call; 3 and 4 share one; 2 is left alone.
+    found = batch.feed_rows([4, 0, 3, 1], [rows[4][7:19], rows[0][40:], rows[3][6:20], rows[1][3:]])
+    for logits, row, last in zip(found, (4, 0, 3, 1), (18, 47, 19, 29), strict=True):
+        assert close(logits, expected[row][last])
+    assert close(batch.step([IDLE, IDLE, rows[2][1], rows[3][20], IDLE])[2], expected[2][1])
+    # The step left the prompts' logits where they were.
+    assert close(batch.feed_rows([4], [rows[4][19:]])[0], expected[4][19])
+    assert close(batch.feed_rows([2, 3], [rows[2][2:5], rows[3][21:]])[1], expected[3][32])
+
+
+def test_a_full_row_has_neighbours_that_are_fed(decoder: Decoder, served: OnnxModel) -> None:
+    full, other = text(3, 48), text(4, 30)
+    batch = RaggedBatch(served, slots=2)
+    batch.prefill([full[:47], other[:4]])
+    found = batch.feed_rows([0, 1], [full[47:], other[4:]])
+    assert close(found[0], alone(decoder, full)[47])
+    assert close(found[1], alone(decoder, other)[29])
+
+
+def test_logits_stay_until_the_next_call_of_their_kind(decoder: Decoder, served: OnnxModel) -> None:
+    a, b = text(1, 20), text(2, 20)
+    batch = RaggedBatch(served, slots=2)
+    read = batch.prefill([a[:9]])
+    stepped = batch.step([int(a[9])])
+    later = batch.prefill([b[:5]])
+    assert close(read[0], alone(decoder, a)[8])
+    assert close(stepped[0], alone(decoder, a)[9])
+    assert close(later[0], alone(decoder, b)[4])
+    again = batch.step([int(a[10]), int(b[5])])
+    assert np.shares_memory(stepped, again)
+    assert not np.shares_memory(again, later)
+
+
+def test_hidden_states_are_those_that_the_head_reads(decoder: Decoder, served: OnnxModel) -> None:
+    a, b = text(1, 48), text(2, 7)
+    batch = RaggedBatch(served, slots=2)
+    for _ in range(2):
+        batch.join()
+    states = batch.hidden_states(0, [a, b])
+    assert [state.shape for state in states] == [(48, 48), (7, 48)]
+    head = decoder.embed_tokens.weight.detach().numpy().T  # tied
+    assert close(states[0] @ head, alone(decoder, a))
+    assert close(states[1] @ head, alone(decoder, b))
+    assert batch.remaining_context(1) == 41
+
+
+def test_a_switch_of_sessions_binds_anew(decoder: Decoder, served: OnnxModel) -> None:
+    row = text(3, 30)
+    batch = RaggedBatch(served, slots=1)
+    batch.prefill([row[:10]])
+    batch.step([int(row[10])])
+    served.use(served.open(2))
+    for place in (11, 12):
+        assert close(batch.step([int(row[place])])[0], alone(decoder, row)[place])
+
+
+def test_calls_that_are_kept_are_bounded(
+    decoder: Decoder, served: OnnxModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_call, "MAX_CALLS", 3)
+    row = text(3, 48)
+    batch = RaggedBatch(served, slots=1)
+    batch.prefill([row[:1]])
+    at = 1
+    for width in (2, 3, 4, 5, 2, 6):
+        found = batch.feed_rows([0], [row[at : at + width]])
+        at += width
+        assert close(found[0], alone(decoder, row)[at - 1])
+        assert close(batch.step([int(row[at])])[0], alone(decoder, row)[at])
+        at += 1
+    assert len(batch._calls) == 3
+
+
 def test_wrong_calls_are_refused_and_change_nothing(decoder: Decoder, served: OnnxModel) -> None:
     row = text(4, 30)
     batch = RaggedBatch(served, slots=1)
@@ -112,6 +195,14 @@ def test_wrong_calls_are_refused_and_change_nothing(decoder: Decoder, served: On
         batch.step([1, 2])
     with pytest.raises(ValueError, match="not all in use"):
         batch.leave(1)
+    with pytest.raises(ValueError, match="not all in use"):
+        batch.feed_rows([0, 1], [[1], [2]])
+    with pytest.raises(ValueError, match=r"2 pieces for the rows \[0, 0\]"):
+        batch.feed_rows([0, 0], [[1], [2]])
+    with pytest.raises(ValueError, match="row 0: the piece is empty"):
+        batch.feed_rows([0], [[]])
+    with pytest.raises(ValueError, match="room for 38"):
+        batch.feed_rows([0], [row[:30].tolist() * 2])
     assert close(batch.step([int(row[10])])[0], alone(decoder, row)[10])
 
 
@@ -123,3 +214,16 @@ def test_a_damaged_or_foreign_graph_is_one_clear_line(tmp_path: Path, served: On
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="no such graph"):
         OnnxModel(tmp_path / "absent.onnx")
+
+
+def test_a_graph_that_took_a_mask_is_to_be_exported_again(decoder: Decoder, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    plain = plain_graph(weights_of(decoder), half=False)
+    save_graph(plain, path)
+    with pytest.raises(DataError, match="not a graph of export_onnx"):
+        OnnxModel(path)
+    for value in plain.graph.output[1:]:  # as the older served graph called this dimension
+        value.type.tensor_type.shape.dim[2].dim_param = "present"
+    save_graph(plain, path)
+    with pytest.raises(DataError, match=r"an older version.*export the model again"):
+        OnnxModel(path)

@@ -1,0 +1,150 @@
+"""Calls of the served graph, bound once: inputs are written and outputs read in place.
+
+To hand a call its arrays costs onnxruntime's Python layer more than a small model computes, and a
+server repeats the same few calls: (first row, rows, width). So each is bound once, over memory that
+stays where it is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+GRAPH_INPUTS = [
+    "input_ids",
+    "seqlens_k",
+    "total_sequence_length",
+    "query_seqlens",
+    "logit_positions",
+]
+GRAPH_OUTPUTS = ["logits", "hidden"]
+"""Inputs before the past, outputs before the present."""
+MAX_CALLS = 256
+"""Calls kept; prompts come in as many widths as there are lengths. One holds some kilobytes."""
+_Call = tuple[str, int, int, int]
+"""(place of the logits, first row, rows, width)"""
+
+
+class Session(Protocol):
+    """Names and session of a model; the session may change between two calls."""
+
+    session: Any
+    past: list[str]
+    present: list[str]
+
+
+@dataclass(frozen=True)
+class GraphCall:
+    """One call's inputs, as arrays that the graph reads when it runs."""
+
+    ids: NDArray[np.int64]
+    """[b, t]"""
+    last: NDArray[np.int32]
+    """[b]: position of the row's last token after the call"""
+    total: NDArray[np.int32]
+    """[]: tokens of the longest row after the call"""
+    new: NDArray[np.int32]
+    """[b]: how many of the row's tokens are real"""
+    positions: NDArray[np.int64]
+    """[b, m, 1]: positions to give logits for"""
+    binding: Any
+    values: tuple[Any, ...]
+    """onnxruntime's values over the arrays, which live as long as the binding"""
+
+    def write_tokens(self, pieces: Sequence[NDArray[np.int64]]) -> None:
+        """Write a piece, which may be empty, for each row."""
+        for row, piece in enumerate(pieces):
+            self.ids[row, : len(piece)] = piece
+            self.ids[row, len(piece) :] = 0
+            self.new[row] = len(piece)
+
+
+class BoundCalls:
+    """Calls over one cache, bound for the session that the model has at the time.
+
+    Args:
+        model: names of the cached keys and values, and the session.
+        cache: [slots, kv heads, capacity, head width] for each of ``model.past``.
+        logits: arrays [slots, 1, v] for the last logits of every row, by name.
+    """
+
+    def __init__(
+        self,
+        model: Session,
+        cache: Sequence[NDArray[Any]],
+        logits: Mapping[str, NDArray[np.float32]],
+    ) -> None:
+        self._model, self._cache, self._logits = model, cache, logits
+        self._calls: OrderedDict[_Call, GraphCall] = OrderedDict()
+        self._session = model.session
+
+    def __len__(self) -> int:
+        """Calls that are kept."""
+        return len(self._calls)
+
+    def bound(self, place: str, first: int, count: int, width: int) -> GraphCall:
+        """The call on these rows, bound at its first use.
+
+        Args:
+            place: name of the logits that it writes.
+            first: its first row.
+            count: its rows.
+            width: its tokens a row.
+        """
+        if self._session is not self._model.session:  # another number of threads
+            self._calls.clear()
+            self._session = self._model.session
+        key = (place, first, count, width)
+        call = self._calls.get(key)
+        if call is None:
+            logits = self._logits[place][first : first + count]
+            call = self._calls[key] = self.bind(first, count, width, {"logits": logits})
+            if len(self._calls) > MAX_CALLS:
+                self._calls.popitem(last=False)
+        else:
+            self._calls.move_to_end(key)
+        return call
+
+    def bind(
+        self, first: int, count: int, width: int, outputs: Mapping[str, NDArray[np.float32]]
+    ) -> GraphCall:
+        """A call that is used once.
+
+        Args:
+            first: its first row.
+            count: its rows.
+            width: its tokens a row.
+            outputs: arrays that it writes, [count, positions, channels].
+        """
+        from onnxruntime import OrtValue
+
+        binding = self._model.session.io_binding()
+        values = []
+
+        def bind_input(name: str, array: NDArray[Any]) -> Any:
+            value = OrtValue.ortvalue_from_numpy(array)
+            binding.bind_ortvalue_input(name, value)
+            values.append(value)
+            return value
+
+        wanted = next(iter(outputs.values())).shape[1]
+        ids = np.zeros((count, width), dtype=np.int64)
+        last, new = (np.zeros(count, dtype=np.int32) for _ in range(2))
+        total = np.array(1, dtype=np.int32)
+        positions = np.zeros((count, wanted, 1), dtype=np.int64)
+        arrays: tuple[NDArray[Any], ...] = (ids, last, total, new, positions)
+        for name, array in zip(GRAPH_INPUTS, arrays, strict=True):
+            bind_input(name, array)
+        names = zip(self._cache, self._model.past, self._model.present, strict=True)
+        for cache, past, present in names:
+            binding.bind_ortvalue_output(present, bind_input(past, cache[first : first + count]))
+        for name, array in outputs.items():
+            value = OrtValue.ortvalue_from_numpy(array)
+            binding.bind_ortvalue_output(name, value)
+            values.append(value)
+        return GraphCall(ids, last, total, new, positions, binding, tuple(values))
