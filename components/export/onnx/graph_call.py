@@ -24,6 +24,8 @@ GRAPH_INPUTS = [
 ]
 GRAPH_OUTPUTS = ["logits", "hidden"]
 """Inputs before the past, outputs before the present."""
+ADAPTER_INPUT = "adapter"
+"""Last input of a graph with adapters (``adapter_graph``): the number of each row's adapter."""
 MAX_CALLS = 256
 """Calls kept; prompts come in as many widths as there are lengths. One holds some kilobytes."""
 _Call = tuple[str, int, int, int]
@@ -71,6 +73,7 @@ class BoundCalls:
         model: names of the cached keys and values, and the session.
         cache: [slots, kv heads, capacity, head width] for each of ``model.past``.
         logits: arrays [slots, 1, v] for the last logits of every row, by name.
+        adapters: [slots], number of each row's adapter; None for a graph without adapters.
     """
 
     def __init__(
@@ -78,8 +81,10 @@ class BoundCalls:
         model: Session,
         cache: Sequence[NDArray[Any]],
         logits: Mapping[str, NDArray[np.float32]],
+        adapters: NDArray[np.int64] | None = None,
     ) -> None:
         self._model, self._cache, self._logits = model, cache, logits
+        self._adapters = adapters
         self._calls: OrderedDict[_Call, GraphCall] = OrderedDict()
         self._session = model.session
 
@@ -140,6 +145,8 @@ class BoundCalls:
         arrays: tuple[NDArray[Any], ...] = (ids, last, total, new, positions)
         for name, array in zip(GRAPH_INPUTS, arrays, strict=True):
             bind_input(name, array)
+        if self._adapters is not None:
+            bind_input(ADAPTER_INPUT, self._adapters[first : first + count])
         names = zip(self._cache, self._model.past, self._model.present, strict=True)
         for cache, past, present in names:
             binding.bind_ortvalue_output(present, bind_input(past, cache[first : first + count]))
