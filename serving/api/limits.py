@@ -15,6 +15,12 @@ class EndpointLimits(StageConfig):
     queue: int = Field(
         default=64, ge=0, le=100_000, description="requests that may wait for a slot"
     )
+    context: int | None = Field(
+        default=None,
+        ge=2,
+        description="most tokens of a prompt with its answer; if left out, the model's context, or "
+        "as much of it as the memory holds for all slots",
+    )
     prefill_tokens: int = Field(
         default=256, ge=1, description="prompt tokens read between two decoding steps"
     )

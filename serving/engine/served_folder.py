@@ -13,7 +13,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import DataError
+from components.core.log import get_logger
 from components.core.settings import thread_count
+from components.export.onnx.cache_memory import check_cache_memory, longest_context
 from components.export.onnx.decoding_threads import DecodingThreads, ThreadTunedBatch
 from components.export.onnx.ragged_runtime import OnnxModel
 from components.text.chat.chat_tokenizer import open_tokenizer
@@ -23,6 +25,8 @@ from serving.api.limits import EndpointLimits
 from serving.api.openai_endpoint import LoadedModel
 from serving.engine.batching_engine import Engine
 from serving.engine.prompt_encoder import PromptEncoder
+
+log = get_logger(__name__)
 
 ENDPOINT_FILE, BUNDLE_FOLDER, GRAPH_FILE = "endpoint.json", "bundle", "model.onnx"
 
@@ -62,7 +66,8 @@ def open_endpoint(folder: Path) -> LoadedModel:
     """Load graph and tokenizer (half a second for a small model).
 
     Raises:
-        ConfigError: MODELMILL_THREADS or MODELMILL_SPIN says nothing of use.
+        ConfigError: MODELMILL_THREADS or MODELMILL_SPIN says nothing of use, the context that the
+            limits ask for is longer than the model's, or the memory does not hold it.
         DataError: a file is missing or damaged, or the tokenizer is not that of the model.
     """
     endpoint = read_endpoint(folder)
@@ -74,6 +79,7 @@ def open_endpoint(folder: Path) -> LoadedModel:
             f"{endpoint.model} version {endpoint.version} was trained with: package it again"
         )
     model = OnnxModel(bundle / endpoint.form / GRAPH_FILE, 1)
+    context = _served_context(model, endpoint.limits)
     threads = DecodingThreads(
         model, endpoint.limits.threads or thread_count(), slots=endpoint.limits.slots
     )
@@ -82,8 +88,8 @@ def open_endpoint(folder: Path) -> LoadedModel:
     table = token_bytes(tokenizer)
     table += [b""] * (model.vocabulary - len(table))
     engine = Engine(
-        partial(ThreadTunedBatch, model, threads),
-        model.context,
+        partial(ThreadTunedBatch, model, threads, context),
+        context,
         frozenset(tokenizer.stop_ids),
         endpoint.limits,
     )
@@ -91,8 +97,29 @@ def open_endpoint(folder: Path) -> LoadedModel:
         model=endpoint.model,
         created=endpoint.created,
         fingerprint=endpoint.bundle[:12],
-        prompts=PromptEncoder(tokenizer, table, model.context, endpoint.limits.queue),
+        prompts=PromptEncoder(tokenizer, table, context, endpoint.limits.queue),
         table=table,
         engine=engine,
         limits=endpoint.limits,
     )
+
+
+def _served_context(model: OnnxModel, limits: EndpointLimits) -> int:
+    """Most tokens of a prompt with its answer, checked before anything is measured.
+
+    Raises:
+        ConfigError: it is longer than the model's, or the memory does not hold it.
+    """
+    if limits.context is not None:
+        check_cache_memory(model, limits.slots, limits.context)
+        return limits.context
+    context = longest_context(model, limits.slots)
+    if context < model.context:
+        log.warning(
+            "the memory holds a context of %d tokens for %d slots, not the model's %d: with fewer "
+            "slots it is longer",
+            context,
+            limits.slots,
+            model.context,
+        )
+    return context

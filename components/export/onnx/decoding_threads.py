@@ -29,6 +29,8 @@ from components.export.onnx.ragged_runtime import Ids, Logits, OnnxModel, Ragged
 
 TRIAL_ROWS = 16
 """Decoded together at the start, or as many as there are slots."""
+TRIAL_CONTEXT = 512
+"""Positions of a row in the trial, or as many as the model has: memory is for those who ask."""
 FIRST_STEPS = 64
 """Decoded steps before the numbers are compared on such for the first time."""
 ROUND_STEPS, ROUNDS = 8, 2
@@ -102,7 +104,7 @@ class DecodingThreads:
             self._open_session(self._counts[0])
             return
         rows = min(TRIAL_ROWS, self._slots)
-        batch = RaggedBatch(self._model, rows)
+        batch = RaggedBatch(self._model, rows, min(self._model.context, TRIAL_CONTEXT))
         for _ in range(rows):
             batch.join()
 
@@ -201,10 +203,19 @@ class DecodingThreads:
 
 
 class ThreadTunedBatch(RaggedBatch):
-    """Ragged batch whose steps run on the number of threads that ``DecodingThreads`` chooses."""
+    """Ragged batch whose steps run on the number of threads that ``DecodingThreads`` chooses.
 
-    def __init__(self, model: OnnxModel, threads: DecodingThreads, slots: int) -> None:
-        super().__init__(model, slots)
+    Args:
+        model: the graph.
+        threads: tuner of its session.
+        context: most tokens of a row.
+        slots: most rows.
+    """
+
+    def __init__(
+        self, model: OnnxModel, threads: DecodingThreads, context: int, slots: int
+    ) -> None:
+        super().__init__(model, slots, context)
         self._threads = threads
 
     def step(self, tokens: Ids) -> Logits:

@@ -85,7 +85,7 @@ def test_nothing_is_measured_where_nothing_is_to_choose(
 ) -> None:
     threads = steered(machine, asked, limit)
     assert machine.opened == [asked or 1]
-    batch = ThreadTunedBatch(machine.model, threads, slots=2)
+    batch = ThreadTunedBatch(machine.model, threads, machine.model.context, slots=2)
     batch.prefill([[5, 6]])
     for _ in range(20):
         batch.step([7])
@@ -94,7 +94,7 @@ def test_nothing_is_measured_where_nothing_is_to_choose(
 
 def test_served_beside_others_it_goes_on_with_fewer_and_back(machine: Machine) -> None:
     threads = steered(machine)
-    batch = ThreadTunedBatch(machine.model, threads, slots=2)
+    batch = ThreadTunedBatch(machine.model, threads, machine.model.context, slots=2)
 
     def decode(steps: int) -> None:
         for _ in range(steps):
@@ -120,7 +120,7 @@ def test_a_comparison_whose_rows_come_no_more_is_given_up(
     monkeypatch.setattr(decoding_threads, "FIRST_STEPS", 3)
     monkeypatch.setattr(decoding_threads, "MAX_OTHER_STEPS", 5)
     threads = steered(machine)
-    batch = ThreadTunedBatch(machine.model, threads, slots=2)
+    batch = ThreadTunedBatch(machine.model, threads, machine.model.context, slots=2)
     batch.prefill([[5, 6], [7, 8]])
     for _ in range(4):
         batch.step([7, 7])
@@ -140,7 +140,7 @@ def test_more_cores_are_compared_by_neighbouring_numbers(
     threads = steered(machine, limit=4)
     assert threads.threads == 4
     machine.opened.clear()
-    batch = ThreadTunedBatch(machine.model, threads, slots=1)
+    batch = ThreadTunedBatch(machine.model, threads, machine.model.context, slots=1)
     batch.prefill([[5, 6]])
     for _ in range(3):
         batch.step([7])
@@ -165,7 +165,7 @@ def test_a_change_in_mid_flight_leaves_the_answers(
     alone = answers(RaggedBatch(machine.model, slots=2))
     threads = steered(machine)
     used = {machine.threads[id(machine.model.session)]}
-    batch = ThreadTunedBatch(machine.model, threads, slots=2)
+    batch = ThreadTunedBatch(machine.model, threads, machine.model.context, slots=2)
     use = OnnxModel.use
 
     def noted(model: OnnxModel, session: Any) -> None:

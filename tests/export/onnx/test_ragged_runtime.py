@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from components.core.errors import DataError
-from components.export.onnx import graph_call, ragged_runtime
+from components.core.errors import ConfigError, DataError
+from components.export.onnx import cache_memory, graph_call, ragged_runtime
 from components.export.onnx.graph_builder import save_graph, weights_of
 from components.export.onnx.plain_graph import plain_graph
 from components.export.onnx.ragged_runtime import IDLE, OnnxModel, RaggedBatch
@@ -125,6 +125,54 @@ def test_a_full_row_has_neighbours_that_are_fed(decoder: Decoder, served: OnnxMo
     found = batch.feed_rows([0, 1], [full[47:], other[4:]])
     assert close(found[0], alone(decoder, full)[47])
     assert close(found[1], alone(decoder, other)[29])
+
+
+def test_a_row_goes_on_from_the_prefix_of_another(decoder: Decoder, served: OnnxModel) -> None:
+    first, second = text(3, 30), text(4, 30)
+    second[:20] = first[:20]
+    batch = RaggedBatch(served, slots=2)
+    batch.prefill([first])
+    prefix = batch.read_prefix(0, 24)
+    assert prefix.shape == (4, 2, 24, 16)
+    batch.leave(0)
+    batch.prefill([text(5, 40), text(6, 40)])  # where the prefix came from other keys lie now
+    batch.write_prefix(1, prefix, 20)
+    assert batch.remaining_context(1) == 28
+    assert close(batch.feed_rows([1], [second[20:]])[0], alone(decoder, second)[29])
+    with pytest.raises(ValueError, match="row 1 holds 30 tokens: 31"):
+        batch.read_prefix(1, 31)
+    with pytest.raises(ValueError, match="25 positions of a prefix of 24"):
+        batch.write_prefix(1, prefix, 25)
+    with pytest.raises(ValueError, match=r"a prefix \(4, 1, 24, 16\)"):
+        batch.write_prefix(1, prefix[:, :1], 3)
+    with pytest.raises(ValueError, match="not all in use"):
+        batch.write_prefix(2, prefix, 3)
+
+
+def test_a_context_of_its_own_bounds_a_row(decoder: Decoder, served: OnnxModel) -> None:
+    row = text(3, 20)
+    batch = RaggedBatch(served, slots=1, context=20)
+    batch.prefill([row[:19]])
+    assert close(batch.step([int(row[19])])[0], alone(decoder, row)[19])
+    with pytest.raises(ValueError, match="room for 0 more"):
+        batch.step([1])
+    with pytest.raises(ConfigError, match="49 tokens is longer than the model's 48"):
+        RaggedBatch(served, slots=1, context=49)
+
+
+def test_a_cache_beyond_the_memory_is_refused_and_the_longest_one_fits(
+    served: OnnxModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A position: 2 layers, key and value, 2 heads of 16 channels, 4 bytes each.
+    assert cache_memory.position_bytes(served) == 512
+    monkeypatch.setattr(cache_memory, "usable_memory", lambda: 1_000_000)
+    assert cache_memory.longest_context(served, 20) == 48
+    assert cache_memory.longest_context(served, 40) == 38  # 40 * 39 * 512 = 798,720
+    RaggedBatch(served, slots=40, context=38)
+    with pytest.raises(ConfigError, match=r"40 slots with a context of 39 .*0\.000819 GB .*fewer"):
+        RaggedBatch(served, slots=40, context=39)
+    with pytest.raises(ConfigError, match="shorter context"):
+        cache_memory.longest_context(served, 1000)
 
 
 def test_logits_stay_until_the_next_call_of_their_kind(decoder: Decoder, served: OnnxModel) -> None:

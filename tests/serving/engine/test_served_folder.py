@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from components.core.errors import DataError
+from components.core.errors import ConfigError, DataError
+from components.export.onnx import cache_memory
 from components.text.chat.tokenizer_files import tokenizer_digest
 from serving.engine.generation import Generation
 from serving.engine.sampling import SamplingParams
@@ -65,6 +66,26 @@ def test_a_tokenizer_of_another_model_is_not_served(served: Path) -> None:
     path.write_text(json.dumps({**told, "tokenizer": "f00d" * 16}))
     with pytest.raises(DataError, match="is not the tokenizer f00df00df00d that tiny version 1"):
         open_endpoint(served)
+
+
+def test_the_context_is_the_limits_or_what_the_memory_holds(
+    served: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = served / "endpoint.json"
+    told = json.loads(path.read_text())
+    assert open_endpoint(served).engine.context == 96
+    path.write_text(json.dumps({**told, "limits": {"slots": 4, "context": 40}}))
+    assert open_endpoint(served).engine.context == 40
+    path.write_text(json.dumps({**told, "limits": {"slots": 4, "context": 97}}))
+    with pytest.raises(ConfigError, match="97 tokens is longer than the model's 96"):
+        open_endpoint(served)
+    path.write_text(json.dumps(told))
+    monkeypatch.setattr(cache_memory, "usable_memory", lambda: 500_000)
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        context = open_endpoint(served).engine.context
+    assert 2 < context < 96
+    assert f"a context of {context} tokens for 4 slots, not the model's 96" in caplog.text
 
 
 def test_a_folder_that_is_no_endpoint_is_one_line(tmp_path: Path, served: Path) -> None:
