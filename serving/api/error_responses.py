@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from components.core.log import get_logger
@@ -73,41 +71,67 @@ def prompt_too_long(context: int, tokens: str, field: str) -> ApiError:
     )
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Give every error of ``app`` OpenAI's shape."""
+def check_token(token: int, vocabulary: int, place: str) -> None:
+    """Refuse a token id that the model does not have.
 
-    @app.exception_handler(ApiError)
-    async def refused(_: Request, error: ApiError) -> JSONResponse:
-        return error.response()
+    Args:
+        token: the id.
+        vocabulary: number of the model's tokens.
+        place: of the id in the request.
 
-    @app.exception_handler(ChatFormatError)
-    async def not_in_template(_: Request, error: ChatFormatError) -> JSONResponse:
+    Raises:
+        ApiError: 400.
+    """
+    if not 0 <= token < vocabulary:
+        raise ApiError(
+            400,
+            f"Invalid '{place}': the model's token ids are 0 to {vocabulary - 1}, "
+            f"but got {token} instead.",
+            param=place,
+            code="invalid_value",
+        )
+
+
+def loading_error() -> ApiError:
+    """503: the model is not there yet."""
+    return ApiError(
+        503,
+        "The model is being loaded; try again shortly.",
+        code="loading",
+        kind="server_error",
+        headers={"Retry-After": "1"},
+    )
+
+
+def unknown_address(method: str, path: str) -> ApiError:
+    """404: no route."""
+    return ApiError(404, f"Invalid URL ({method} {path})", code="unknown_url")
+
+
+def method_not_allowed(method: str, path: str, allowed: Iterable[str]) -> ApiError:
+    """405: a route of other methods.
+
+    Args:
+        method: the request's.
+        path: the request's.
+        allowed: methods of the route.
+    """
+    return ApiError(
+        405,
+        f"Not allowed to {method} on {path} (HINT: Perhaps you meant to use a different "
+        "HTTP method?)",
+        code="method_not_supported",
+        headers={"Allow": ", ".join(sorted(allowed))},
+    )
+
+
+def describe_failure(error: Exception) -> ApiError:
+    """The answer to a request that failed; one that was not refused is logged."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, ChatFormatError):
         place, colon, reason = str(error).partition(":")
         place = re.sub(r"\.(\d+)", r"[\1]", place)
-        return ApiError(
-            400, f"{place}{colon}{reason}", param=place, code="invalid_value"
-        ).response()
-
-    @app.exception_handler(HTTPException)
-    async def unrouted(request: Request, error: HTTPException) -> JSONResponse:
-        return _routing_error(request.method, str(request.scope["path"]), error).response()
-
-    @app.exception_handler(Exception)
-    async def failed(_: Request, error: Exception) -> JSONResponse:
-        log.error("a request failed", exc_info=error)
-        return model_failed_error().response()
-
-
-def _routing_error(method: str, path: str, error: HTTPException) -> ApiError:
-    """The error of a request that no route answers."""
-    if error.status_code == 404:
-        return ApiError(404, f"Invalid URL ({method} {path})", code="unknown_url")
-    if error.status_code == 405:
-        return ApiError(
-            405,
-            f"Not allowed to {method} on {path} (HINT: Perhaps you meant to use a different "
-            "HTTP method?)",
-            code="method_not_supported",
-            headers=error.headers,
-        )
-    return ApiError(error.status_code, str(error.detail), headers=error.headers)
+        return ApiError(400, f"{place}{colon}{reason}", param=place, code="invalid_value")
+    log.error("a request failed", exc_info=error)
+    return model_failed_error()

@@ -37,6 +37,12 @@ class EndpointLimits(StageConfig):
         default=30.0, gt=0, description="time limit for a request to arrive, in seconds"
     )
     stop_strings: int = Field(default=4, ge=0, le=64, description="most stop strings in a request")
+    choices: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description="most answers to one request: its prompts times its choices (n)",
+    )
     temperature: float = Field(
         default=TEMPERATURE,
         ge=0,

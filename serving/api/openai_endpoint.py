@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
-from fastapi import Request as HttpRequest
+from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from serving.api.answers.answer_choice import AnswerChoice
+from serving.api.answers.answer_writer import AnswerWriter
+from serving.api.answers.logprob_format import TokenTexts
+from serving.api.api_router import ApiRouter
 from serving.api.auth import RequestGuard
-from serving.api.disconnect import EventStream, run_until_disconnect
-from serving.api.error_responses import (
-    ApiError,
-    install_error_handlers,
-    model_failed_error,
-    queue_full_error,
-)
+from serving.api.disconnect import DisconnectWatch, EventStream
+from serving.api.error_responses import ApiError, queue_full_error
 from serving.api.limits import EndpointLimits
 from serving.api.openapi_document import describe_api
 from serving.api.request_body import parse_request
-from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest, Usage
-from serving.api.response_format import (
-    CHAT_FORMAT,
-    COMPLETION_FORMAT,
-    ResponseEnvelope,
-    ResponseFormat,
-)
+from serving.api.request_checks import check_generation
+from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest
+from serving.api.response_format import CHAT_FORMAT, COMPLETION_FORMAT, ResponseEnvelope
 from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
-from serving.engine.generation import EngineFailed, Generation
-from serving.engine.prompt_encoder import PromptEncoder
+from serving.engine.generation import Generation
+from serving.engine.prompt_encoder import PromptEncoder, encode_prompts
 from serving.engine.scheduler import QueueFull
 
 if TYPE_CHECKING:
@@ -56,20 +50,26 @@ class LoadedModel:
     """The bytes of each token."""
     engine: Engine
     limits: EndpointLimits
+    version: str = ""
+    """Of the registered model."""
+
+    @cached_property
+    def texts(self) -> TokenTexts:
+        """Texts of single tokens."""
+        return TokenTexts(self.table, self.prompts.tokenizer.special_tokens)
 
 
 def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     """The routes below ``/v1``, behind the request guard."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    install_error_handlers(app)
+    app = ApiRouter()
 
     @app.get("/models")
-    async def models() -> dict[str, Any]:
+    async def models(_: HttpRequest) -> dict[str, Any]:
         return {"object": "list", "data": [_card(served)]}
 
-    @app.get("/models/{name:path}")
-    async def model(name: str) -> dict[str, Any]:
-        _check_model(served, name)
+    @app.get("/models/{name}")
+    async def model(http: HttpRequest) -> dict[str, Any]:
+        _check_model(served, http.path_params["name"])
         return _card(served)
 
     @app.post("/chat/completions")
@@ -77,19 +77,19 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         request = parse_request(ChatRequest, await http.body())
         _check_request(served, request)
         prompt = await served.prompts.encode_chat(request.messages)
-        return await _answer(served, request, prompt, CHAT_FORMAT, http)
+        return await _answer(served, request, [prompt], http)
 
     @app.post("/completions")
     async def complete(http: HttpRequest) -> Response:
         request = parse_request(CompletionRequest, await http.body())
         _check_request(served, request)
-        prompt = await served.prompts.encode_text(request.prompt)
-        return await _answer(served, request, prompt, COMPLETION_FORMAT, http)
+        prompts = await encode_prompts(served.prompts, request.prompt, "prompt")
+        return await _answer(served, request, prompts, http)
 
     document = describe_api(served.model, has_key=bool(api_key))
 
     @app.get("/openapi.json")
-    async def openapi() -> dict[str, Any]:
+    async def openapi(_: HttpRequest) -> dict[str, Any]:
         return document
 
     return RequestGuard(app, served.limits, api_key)
@@ -119,115 +119,104 @@ def _check_request(served: LoadedModel, request: GenerationRequest) -> None:
     """Refuse what can be refused before the prompt is tokenized.
 
     Raises:
-        ApiError: unknown model, too many stop strings.
+        ApiError: unknown model, a field beyond the endpoint's limits or the model's vocabulary.
     """
     _check_model(served, request.model)
-    most = served.limits.stop_strings
-    if len(request.stops) > most:
-        raise ApiError(
-            400,
-            f"Invalid 'stop': array too long. Expected an array with at most {most} strings.",
-            param="stop",
-            code="array_above_max_length",
-        )
+    check_generation(request, served.limits, served.prompts.tokenizer.vocabulary)
 
 
-def _start(served: LoadedModel, request: GenerationRequest, prompt: Sequence[int]) -> Generation:
-    """Submit a request to the engine.
+def _start_choices(
+    served: LoadedModel, request: GenerationRequest, prompts: Sequence[Sequence[int]], address: str
+) -> list[AnswerChoice]:
+    """Submit all choices to the engine, those of one prompt side by side, or none of them.
+
+    Args:
+        served: the model.
+        request: checked.
+        prompts: token ids of each.
+        address: the caller's.
 
     Raises:
         ApiError: queue full.
     """
+    choices: list[AnswerChoice] = []
+    try:
+        for prompt in prompts:
+            for place in range(request.drawn_choices):
+                generation = _submit(served, request, prompt, place, address)
+                text = _open_text(served, request)
+                shows_end = bool(request.include_stop_str_in_output)
+                choices.append(AnswerChoice(len(choices), generation, text, shows_end=shows_end))
+    except QueueFull:
+        for choice in choices:
+            choice.generation.cancel()
+        raise queue_full_error() from None
+    return choices
+
+
+def _submit(
+    served: LoadedModel,
+    request: GenerationRequest,
+    prompt: Sequence[int],
+    place: int,
+    address: str,
+) -> Generation:
+    """Submit one choice.
+
+    Args:
+        served: the model.
+        request: checked.
+        prompt: token ids.
+        place: of the choice among those of its prompt.
+        address: the caller's.
+
+    Raises:
+        QueueFull: try again later.
+    """
     if isinstance(request, ChatRequest) and request.asks_nothing:
         # A model invents a question then and answers with anything at all.
         return served.engine.answer_nothing(prompt)
-    sampling = request.sampling_params(served.limits.temperature)
-    try:
-        return served.engine.submit(prompt, sampling, request.limit or served.engine.context)
-    except QueueFull:
-        raise queue_full_error() from None
+    sampling = request.sampling_params(served.limits.temperature, place)
+    options = request.answer_options(address)
+    return served.engine.submit(prompt, sampling, request.limit or served.engine.context, options)
+
+
+def _open_text(served: LoadedModel, request: GenerationRequest) -> TextStream:
+    spells = request.skip_special_tokens is False
+    return TextStream(
+        served.texts.spelled_table if spells else served.table,
+        request.stops,
+        shows_stop=bool(request.include_stop_str_in_output),
+        min_tokens=request.min_tokens or 0,
+    )
 
 
 async def _answer(
     served: LoadedModel,
     request: GenerationRequest,
-    prompt: Sequence[int],
-    shape: ResponseFormat,
+    prompts: Sequence[Sequence[int]],
     http: HttpRequest,
 ) -> Response:
-    """Answer whole or as a stream; the engine is told when nobody listens any more."""
-    generation = _start(served, request, prompt)
-    answer = ResponseEnvelope(
+    """Answer whole or as a stream; the engine is told when nobody listens any more.
+
+    Args:
+        served: the model.
+        request: checked.
+        prompts: token ids of each.
+        http: the request as it came.
+    """
+    choices = _start_choices(served, request, prompts, http.client.host if http.client else "")
+    shape = CHAT_FORMAT if isinstance(request, ChatRequest) else COMPLETION_FORMAT
+    envelope = ResponseEnvelope(
         identifier=f"{shape.prefix}-{uuid.uuid4().hex}",
         created=int(time.time()),
         model=served.model,
         fingerprint=served.fingerprint,
         format=shape,
     )
-    text = TextStream(served.table, request.stops)
+    answer = AnswerWriter(envelope, request, choices, served.texts)
     if request.stream:
-        return EventStream(_events(answer, generation, text, request.wants_usage))
-    whole = await run_until_disconnect(http.receive, _collect(generation, text))
-    if whole is None:
-        return Response(status_code=499)
-    return JSONResponse(answer.whole_answer(whole, _finish(generation, text), _usage(generation)))
-
-
-async def _collect(generation: Generation, text: TextStream) -> str:
-    try:
-        return "".join([piece async for piece in _pieces(generation, text)])
-    except EngineFailed:
-        raise model_failed_error() from None
-
-
-async def _pieces(generation: Generation, text: TextStream) -> AsyncGenerator[str, None]:
-    """Text as it can be shown; frees the engine's row however it ends."""
-    try:
-        seen = 0
-        while True:
-            await generation.wait_beyond(seen)
-            if seen == len(generation.tokens):
-                break
-            for token in generation.tokens[seen:]:
-                seen += 1
-                if piece := text.push(token):
-                    yield piece
-                if text.stopped:
-                    return
-        if rest := text.finish():
-            yield rest
-    finally:
-        generation.cancel()
-
-
-async def _events(
-    answer: ResponseEnvelope, generation: Generation, text: TextStream, wants_usage: bool
-) -> AsyncGenerator[str, None]:
-    """The payloads of a stream, ``[DONE]`` last."""
-    pieces = _pieces(generation, text)
-    try:
-        if opening := answer.opening_chunk():
-            yield _json(opening)
-        async for piece in pieces:
-            yield _json(answer.text_chunk(piece))
-        yield _json(answer.closing_chunk(_finish(generation, text)))
-        if wants_usage:
-            yield _json(answer.usage_chunk(_usage(generation)))
-        yield "[DONE]"
-    except EngineFailed:
-        yield _json(model_failed_error().body)
-    finally:
-        generation.cancel()
-        await pieces.aclose()
-
-
-def _finish(generation: Generation, text: TextStream) -> str:
-    return "stop" if text.stopped else generation.finish_reason or "stop"
-
-
-def _usage(generation: Generation) -> Usage:
-    return Usage(prompt_tokens=len(generation.prompt), completion_tokens=len(generation.tokens))
-
-
-def _json(payload: dict[str, Any]) -> str:
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+        return EventStream(answer.stream_events(), answer.cancel)
+    with DisconnectWatch(http.receive, answer.cancel) as client:
+        whole = await answer.collect()
+    return Response(status_code=499) if client.disconnected else JSONResponse(whole)

@@ -65,7 +65,7 @@ def _describe_request(request: type[GenerationRequest]) -> dict[str, Schema]:
         name: {"enum": list(values), "description": "not served: these values ask for nothing"}
         for name, values in sorted(NEUTRAL_VALUES.items())
     }
-    schema["properties"] = {**schema["properties"], **neutral, **ignored}
+    schema["properties"] = {**neutral, **ignored, **schema["properties"]}
     return {request.__name__: schema, **inner}
 
 
@@ -116,7 +116,7 @@ def _nullable(schema: Schema) -> Schema:
 
 def _envelope(kind: str, finish: Schema, **content: Schema) -> Schema:
     """An answer or a chunk of one, without its usage."""
-    choice = _object(index={"const": 0}, logprobs={"type": "null"}, finish_reason=finish, **content)
+    choice = _object(index=_COUNT, finish_reason=finish, **content)
     return _object(
         id=_TEXT,
         object={"const": kind},
@@ -134,6 +134,28 @@ def _with_usage(answer: Schema, *, required: bool) -> Schema:
 
 
 _MESSAGE = _object(role={"const": "assistant"}, content=_TEXT, refusal={"type": "null"})
+_LOGPROB: Schema = {"type": "number", "maximum": 0}
+_TOKEN: Schema = {
+    "token": _TEXT,
+    "logprob": _LOGPROB,
+    "bytes": _nullable(_list_of({"type": "integer", "minimum": 0, "maximum": 255})),
+}
+_CHAT_LOGPROBS = _nullable(
+    _object(
+        content=_list_of(_object(**_TOKEN, top_logprobs=_list_of(_object(**_TOKEN)))),
+        refusal={"type": "null"},
+    )
+)
+_COMPLETION_LOGPROBS = _nullable(
+    _object(
+        tokens=_list_of(_TEXT),
+        token_logprobs=_list_of(_LOGPROB),
+        top_logprobs=_list_of({"type": "object", "additionalProperties": _LOGPROB}),
+        text_offset=_list_of(_COUNT),
+    )
+)
+_CHAT = {"logprobs": _CHAT_LOGPROBS}
+_COMPLETION = {"logprobs": _COMPLETION_LOGPROBS, "text": _TEXT}
 _DELTA: Schema = {"type": "object", "properties": {"role": _TEXT, "content": _TEXT}}
 _RESPONSES: dict[str, Schema] = {
     "Model": _object(
@@ -141,13 +163,16 @@ _RESPONSES: dict[str, Schema] = {
     ),
     "ModelList": _object(object={"const": "list"}, data=_list_of(_refer_to("Model"))),
     "Usage": _object(prompt_tokens=_COUNT, completion_tokens=_COUNT, total_tokens=_COUNT),
-    "Chat": _with_usage(_envelope("chat.completion", _FINISH, message=_MESSAGE), required=True),
-    "ChatChunk": _with_usage(
-        _envelope("chat.completion.chunk", _nullable(_FINISH), delta=_DELTA), required=False
+    "Chat": _with_usage(
+        _envelope("chat.completion", _FINISH, message=_MESSAGE, **_CHAT), required=True
     ),
-    "Completion": _with_usage(_envelope("text_completion", _FINISH, text=_TEXT), required=True),
+    "ChatChunk": _with_usage(
+        _envelope("chat.completion.chunk", _nullable(_FINISH), delta=_DELTA, **_CHAT),
+        required=False,
+    ),
+    "Completion": _with_usage(_envelope("text_completion", _FINISH, **_COMPLETION), required=True),
     "CompletionChunk": _with_usage(
-        _envelope("text_completion", _nullable(_FINISH), text=_TEXT), required=False
+        _envelope("text_completion", _nullable(_FINISH), **_COMPLETION), required=False
     ),
     "Error": _object(
         error=_object(message=_TEXT, type=_TEXT, param=_nullable(_TEXT), code=_nullable(_TEXT))

@@ -124,6 +124,31 @@ def invalid_type(place: str, expected: str, value: Any) -> ApiError:
     )
 
 
+def empty_array(place: str) -> ApiError:
+    """400: an array without an item."""
+    return ApiError(
+        400,
+        f"Invalid '{place}': empty array. Expected an array with at least one item.",
+        param=place,
+        code="empty_array",
+    )
+
+
+def array_too_long(place: str, bound: str) -> ApiError:
+    """400: an array of more items than are taken.
+
+    Args:
+        place: the field, as the client wrote it.
+        bound: the number that is taken, in words.
+    """
+    return ApiError(
+        400,
+        f"Invalid '{place}': array too long. Expected an array with {bound}.",
+        param=place,
+        code="array_above_max_length",
+    )
+
+
 def format_place(parts: Sequence[str | int]) -> str:
     """A place in a body as OpenAI writes it: ``messages[0].content``."""
     written = ""
@@ -187,12 +212,9 @@ def _describe_error(error: ErrorDetails) -> ApiError:
             code=f"{number}_{ending}",
         )
     if kind == "too_short":
-        return ApiError(
-            400,
-            f"Invalid '{place}': empty array. Expected an array with at least one item.",
-            param=place,
-            code="empty_array",
-        )
+        return empty_array(place)
+    if kind == "too_long":
+        return array_too_long(place, f"at most {context['max_length']} items")
     expected = _EXPECTED.get(kind.partition("_")[0])
     if expected is not None and kind.endswith(("_type", "_from_float", "_parsing_size")):
         return invalid_type(place, expected, value)

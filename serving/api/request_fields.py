@@ -13,19 +13,14 @@ from __future__ import annotations
 from typing import Any
 
 OPENAI_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
     "best_of": (1,),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "logprobs": (False, 0),
     "top_logprobs": (0,),
     "echo": (False,),
     "suffix": ("",),
-    "logit_bias": ({},),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
     "response_format": ({"type": "text"},),
     "modalities": (["text"], []),
     "audio": (),
@@ -36,16 +31,8 @@ OPENAI_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "moderation": (),
 }
 VLLM_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "top_k": (0, -1),
-    "min_p": (0,),
-    "repetition_penalty": (1,),
     "length_penalty": (1,),
     "use_beam_search": (False,),
-    "stop_token_ids": ([],),
-    "include_stop_str_in_output": (False,),
-    "ignore_eos": (False,),
-    "min_tokens": (0,),
-    "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True, False),
     "truncate_prompt_tokens": (),
     "truncation_side": (),
@@ -95,8 +82,6 @@ LLAMA_CPP_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "dynatemp_exponent": (1,),
     "typical_p": (1,),
     "top_n_sigma": (-1, 0),
-    "repeat_penalty": (1,),
-    "repeat_last_n": (64, 0, -1),
     "penalize_nl": (True, False),
     "dry_multiplier": (0,),
     "dry_base": (1.75,),
@@ -150,7 +135,7 @@ NEUTRAL_VALUES = {
 """Field -> values that ask for nothing beyond what is served."""
 
 NO_EFFECT = frozenset({
-    "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
+    "metadata", "store", "service_tier", "prompt_cache_key",
     "prompt_cache_retention", "prompt_cache_options", "parallel_tool_calls", "priority",
     "request_id", "cache_salt", "cache_prompt", "n_cache_reuse", "id_slot", "timings_per_token",
     "return_progress", "verbose", "sse_ping_interval", "backend_sampling", "speculative.n_max",

@@ -1,74 +1,220 @@
-"""HTTP/1.1 protocol of uvicorn whose clients have a bounded time for everything they send.
+"""HTTP/1.1 protocol of uvicorn over httptools whose clients have bounds on all they send and read.
 
 uvicorn times a connection that is idle after an answer, and nothing else: one that never sends its
-first request, half a head, or the body of a request that was answered without it stays for ever.
+first request, half a head, or the body of a request that was answered without it stays for ever,
+and so does one that does not read its answer. httptools bounds no head, and takes some requests
+that two readers could see differently (RFC 9112, 11.2); those are refused here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any, cast
 
-import h11
 import uvicorn.protocols.http.auto
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serving.api.error_responses import ApiError
 
 HEAD_SECONDS = 20.0
 """From a connection, or the first byte of a further request, to the end of its head: Apache's
 default, as nginx's 60 s let three times as many half heads stand."""
-_TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+HEAD_BYTES = 1 << 16
+"""Longest head, as uvicorn has it with h11."""
+SEND_SECONDS = 30.0
+"""For a client to take what waits for it, where the endpoint's limits say nothing yet."""
 
 
-class BoundedHttpProtocol(H11Protocol):
-    """One client's connection, closed where a head or an unread body takes too long."""
+class RefusedHead(Exception):
+    """A head that httptools takes and this endpoint does not."""
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """One client's connection, closed where it sends or reads too slowly."""
 
     head_seconds = HEAD_SECONDS
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._deadline: asyncio.TimerHandle | None = None
-        self._has_sent = False
-        """Some bytes of the request that is waited for have come."""
+        self._send_deadline: asyncio.TimerHandle | None = None
+        self._in_head = self._in_message = False
+        """A request has begun, and its head, or its body, has not ended."""
+        self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
         self._bound_wait()
 
     def data_received(self, data: bytes) -> None:
-        self._has_sent = True
+        was_in_head = self._in_head
         super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._in_head and was_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self._refuse(431, "The request's head is too long.")
+                return
         self._bound_wait()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = self._in_message = True
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        _check_head(self.parser.get_http_version(), self.headers)
+        if self.parser.should_upgrade() and not self._may_upgrade():
+            raise RefusedHead("no upgrade but to a WebSocket, by GET and without a body")
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        # A part of the next head may have come already; an idle connection uvicorn times itself.
-        self._has_sent = bool(self.conn.trailing_data[0])
-        if self._has_sent or self.conn.their_state is not h11.IDLE:
-            self._bound_wait()
+        if self._in_message:
+            self._bound_wait()  # an idle connection uvicorn times itself
+        if self.transport.get_write_buffer_size():
+            self._bound_sending()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._bound_sending()
+
+    def resume_writing(self) -> None:
+        self._cancel_send_deadline()
+        super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
+        self._cancel_send_deadline()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse in OpenAI's shape what could not be parsed.
+
+        Args:
+            msg: uvicorn's words, which stand in its log.
+        """
+        self._refuse(400, "This is no valid HTTP request.")
+
+    def handle_websocket_upgrade(self) -> None:
+        self._cancel_deadline()  # the WebSocket's own protocol has the connection from here on
+        super().handle_websocket_upgrade()
+
+    def _may_upgrade(self) -> bool:
+        names = {name for name, _ in self.headers}
+        framed = names & {b"content-length", b"transfer-encoding"}
+        return self.parser.get_method() == b"GET" and not framed and self._should_upgrade()
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _bound_wait(self) -> None:
         """Begin to count where the client owes something that nobody else waits for."""
-        ours, theirs = self.conn.our_state, self.conn.their_state
-        if ours not in (h11.IDLE, h11.DONE) or theirs not in (h11.IDLE, h11.SEND_BODY):
+        if self._answering or self.transport.is_closing():
             self._cancel_deadline()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(self.head_seconds, self._give_up)
 
     def _give_up(self) -> None:
-        if self._has_sent and self.conn.our_state is h11.IDLE and not self.transport.is_closing():
-            self.transport.write(_TIMED_OUT)
+        if self._in_head:
+            self._refuse(408, "The request's head took too long to arrive.")
+        else:
+            self._close()
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer for the application and end the connection, after an answer that has begun."""
+        if self.transport.is_closing():
+            return
+        if self._answering:
+            in_its_body = self._in_message and not self._in_head
+            if not in_its_body:
+                self.cycle.keep_alive = False  # the answer to the request before ends first
+                return
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self._close()  # a refusal within an answer would look like a part of it
+                return
+        self.transport.write(_refusal(status, message))
+        self._close()
+
+    def _close(self) -> None:
         self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._bound_sending()
+
+    def _bound_sending(self) -> None:
+        """Begin to count while the client does not take what waits for it."""
+        if self._send_deadline is None:
+            seconds = self.app_state.get("send_seconds", SEND_SECONDS)
+            self._send_deadline = self.loop.call_later(seconds, self._end_slow_reader)
+
+    def _end_slow_reader(self) -> None:
+        self._send_deadline = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
+    def _cancel_send_deadline(self) -> None:
+        if self._send_deadline is not None:
+            self._send_deadline.cancel()
+            self._send_deadline = None
+
+
+def _check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
+    """Refuse a head that httptools lets pass and another reader might read otherwise.
+
+    Raises:
+        RefusedHead: a version that is not 1.0 or 1.1, no host or two, another coding than chunked
+            or one in HTTP/1.0 (RFC 9112, 3.2 and 6.1), more than ``HEAD_BYTES``.
+    """
+    if version not in ("1.1", "1.0"):
+        raise RefusedHead(f"HTTP/{version}")
+    hosts = size = 0
+    for name, value in headers:
+        size += len(name) + len(value)
+        if name == b"host":
+            hosts += 1
+        elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
+            raise RefusedHead("a transfer coding that is not served")
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
+        raise RefusedHead(f"{hosts} Host headers")
+    if size > HEAD_BYTES:
+        raise RefusedHead("a head that is too long")
+
+
+def _refusal(status: int, message: str) -> bytes:
+    """A whole response in OpenAI's shape that ends the connection."""
+    error = ApiError(status, message, code="timeout" if status == 408 else "invalid_request")
+    body = json.dumps(error.body).encode()
+    phrases = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
+    head = (
+        f"HTTP/1.1 {status} {phrases[status]}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
 
 def install_protocol() -> None:
-    """Have uvicorn serve by this protocol where its configuration names none, as BentoML's does."""
+    """Have uvicorn serve by this protocol where its configuration names none, as BentoML's does.
+
+    uvicorn needs httptools for it and takes uvloop where it can be imported; imported here, both
+    are among a Bento's pins.
+    """
+    import httptools  # noqa: F401
+    import uvloop  # noqa: F401
+
     uvicorn.protocols.http.auto.AutoHTTPProtocol = BoundedHttpProtocol

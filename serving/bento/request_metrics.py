@@ -24,6 +24,7 @@ FIXED_ROUTES = frozenset(
         "/v1/openapi.json",
         "/docs.json",
         "/schema.json",
+        "/health",
         "/livez",
         "/healthz",
         "/readyz",

@@ -7,38 +7,32 @@ Workers are processes, each with a copy of the model; the engine batches within 
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bentoml
+from _bentoml_sdk import Service
 
 from components.core.settings import endpoint_api_key
-from serving.api.error_responses import ApiError
 from serving.bento.answer_timeout import install_answer_timeout
 from serving.bento.bounded_protocol import install_protocol
-from serving.bento.service_guard import ServiceGuard
+from serving.bento.endpoint_app import ANSWER_SECONDS, EndpointApp, LoadedEndpoint
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
-ANSWER_SECONDS = 600
-"""Longest that a whole answer may take to begin; a stream begins at once."""
+    from serving.api.openai_endpoint import LoadedModel
 
-
-class MountedEndpoint:
-    """ASGI application that BentoML mounts before the model is loaded."""
-
-    app: ASGIApp | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.app is None:
-            loading = ApiError(503, "The model is being loaded.", kind="server_error")
-            await loading.response()(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
+endpoint = LoadedEndpoint()
 
 
-endpoint = MountedEndpoint()
+class EndpointService(Service[Any]):  # type: ignore[misc]
+    """BentoML's service with an application of its own in front."""
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        """The application that BentoML's worker serves."""
+        return EndpointApp(super().to_asgi(is_main), endpoint)
 
 
 @bentoml.service(
@@ -47,19 +41,26 @@ endpoint = MountedEndpoint()
     metrics={"enabled": False},  # RequestMetrics, whose labels are bounded, stand in their place
     traffic={"timeout": ANSWER_SECONDS},
     envs=[{"name": "BENTOML_DO_NOT_TRACK", "value": "true"}],
+    service_class=EndpointService,
 )
-@bentoml.asgi_app(endpoint, path="/v1")
 class OpenAIService:
     """A language model that answers like OpenAI's endpoints."""
 
-    def __init__(self) -> None:
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
+    async def load_model(self) -> None:
+        """Load the model in a thread: probes are answered meanwhile."""
         from serving.api.openai_endpoint import create_app
-        from serving.engine.served_folder import open_endpoint
 
-        served = open_endpoint(Path(__file__).resolve().parents[2])
-        endpoint.app = create_app(served, endpoint_api_key())
+        served = await asyncio.to_thread(open_own_endpoint)
+        endpoint.open(served, create_app(served, endpoint_api_key()))
 
 
-OpenAIService.add_asgi_middleware(ServiceGuard)  # type: ignore[attr-defined]
+def open_own_endpoint() -> LoadedModel:
+    """The model that is packed with this module."""
+    from serving.engine.served_folder import open_endpoint
+
+    return open_endpoint(Path(__file__).resolve().parents[2])
+
+
 install_protocol()
 install_answer_timeout()

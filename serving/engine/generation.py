@@ -62,6 +62,8 @@ class Generation(DecodingSequence):
         """Of each of the tokens, where the request wants them."""
         self.finish_reason: FinishReason | None = None
         """Why the tokens ended; None while they come, and of an answer that was given up."""
+        self.end_token: int | None = None
+        """The token that ended the answer, if one did."""
         self._failure: Exception | None = None
         self._news: asyncio.Future[None] | None = None
 
@@ -98,6 +100,7 @@ class Generation(DecodingSequence):
             return
         constraint = self.options.constraint
         if token in self.stops:
+            self.end_token = token
             self.end("stop")
             return
         if constraint is not None:

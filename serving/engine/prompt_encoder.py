@@ -15,7 +15,7 @@ from typing import Any
 
 from components.text.chat.chat_tokenizer import ChatTokenizer
 from components.text.chat.house_template import GUARD
-from serving.api.error_responses import prompt_too_long, queue_full_error
+from serving.api.error_responses import check_token, prompt_too_long, queue_full_error
 
 _SHORT_BYTES = 16 << 10
 """Some 5 ms of tokenizing."""
@@ -60,18 +60,37 @@ class PromptEncoder:
 
         return await self._run(encode, _count_chars(messages), "messages")
 
-    async def encode_text(self, text: str) -> list[int]:
+    async def encode_text(self, text: str, field: str = "prompt") -> list[int]:
         """Ids of a text to be continued.
+
+        Args:
+            text: the text.
+            field: the request's field that holds it.
 
         Raises:
             ApiError: 400 where it leaves no room for an answer, 429 where too many wait.
         """
 
         def encode() -> list[int]:
-            self._check_bytes(text, "prompt")
+            self._check_bytes(text, field)
             return [self.tokenizer.separator_id, *self.tokenizer.encode_text(text)]
 
-        return await self._run(encode, len(text), "prompt")
+        return await self._run(encode, len(text), field)
+
+    def check_ids(self, ids: Sequence[int], field: str) -> None:
+        """Refuse token ids that are none of the model's, or leave no room for an answer.
+
+        Args:
+            ids: what the request gives as a prompt.
+            field: the request's field that holds it.
+
+        Raises:
+            ApiError: 400, with the place.
+        """
+        if len(ids) >= self.context:
+            raise prompt_too_long(self.context, str(len(ids)), field)
+        for at, token in enumerate(ids):
+            check_token(token, self.tokenizer.vocabulary, f"{field}[{at}]")
 
     async def _run(self, encode: Callable[[], list[int]], chars: int, field: str) -> list[int]:
         loop = asyncio.get_running_loop()
@@ -106,3 +125,27 @@ def _count_chars(value: Any) -> int:
     if isinstance(value, dict):
         return sum(len(key) + _count_chars(item) for key, item in value.items())
     return sum(map(_count_chars, value)) if isinstance(value, list | tuple) else 1
+
+
+async def encode_prompts(
+    encoder: PromptEncoder, prompts: Sequence[str | list[int]], field: str
+) -> list[list[int]]:
+    """Ids of texts and of token ids, all of them checked before the first is used.
+
+    Args:
+        encoder: the model's.
+        prompts: texts, or token ids that are taken as they are.
+        field: the request's field that holds them.
+
+    Raises:
+        ApiError: 400 with the prompt's place, 429 where too many wait to be tokenized.
+    """
+    encoded: list[list[int]] = []
+    for at, prompt in enumerate(prompts):
+        place = field if len(prompts) == 1 else f"{field}[{at}]"
+        if isinstance(prompt, str):
+            encoded.append(await encoder.encode_text(prompt, place))
+        else:
+            encoder.check_ids(prompt, place)
+            encoded.append(prompt)
+    return encoded

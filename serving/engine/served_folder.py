@@ -101,6 +101,7 @@ def open_endpoint(folder: Path) -> LoadedModel:
         table=table,
         engine=engine,
         limits=endpoint.limits,
+        version=endpoint.version,
     )
 
 

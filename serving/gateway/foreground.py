@@ -31,7 +31,8 @@ _STOP_SECONDS = 2.0
 """Longer than a request in hand of a small model; then it is killed."""
 _HOLD_SECONDS = 120.0
 """After so long the output of a server that is not ready is no longer held back."""
-_READY, _NEWS = b" initialized", b"[INFO]"
+_READY, _NEWS = b"Completed async startup hook", b"[INFO]"
+"""BentoML's words once the model is loaded, and the mark of a line that is no error."""
 _OUTPUT_SECONDS = 1.0
 _RECENT_LINES = 400
 """More than a worker that cannot start says."""

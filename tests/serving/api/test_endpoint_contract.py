@@ -26,7 +26,9 @@ def address(make_served: MakeServed, listening: Listen) -> Iterator[str]:
 @pytest.mark.parametrize("told", [{}, {"Content-Type": "application/x-www-form-urlencoded"}])
 def test_a_body_is_json_whatever_its_type_says(address: str, told: dict[str, str]) -> None:
     """As ``curl -d`` sends it."""
-    body = json.dumps({"model": "tiny", "messages": ASK, "max_tokens": 3}).encode()
+    body = json.dumps(
+        {"model": "tiny", "messages": ASK, "max_tokens": 3, "ignore_eos": True}
+    ).encode()
     answer = httpx.post(f"{address}/chat/completions", content=body, headers=told)
     assert answer.status_code == 200
     assert answer.json()["usage"]["completion_tokens"] == 3
@@ -65,7 +67,7 @@ def test_an_unknown_address_is_named(address: str, path: str) -> None:
         ("/completions", rb'{"model":"tiny","prompt":"\ud800"}', "prompt"),
         ("/completions", rb'{"model":"\ud800","prompt":"x"}', "model"),
         ("/completions", b'{"model":"tiny","prompt":"x","max_tokens":true}', "max_tokens"),
-        ("/completions", b'{"model":"tiny","prompt":"x","top_k":5}', "top_k"),
+        ("/completions", b'{"model":"tiny","prompt":"x","mirostat":2}', "mirostat"),
         (
             "/chat/completions",
             rb'{"model":"tiny","messages":[{"role":"user","content":"\ud800"}]}',

@@ -146,9 +146,10 @@ def test_equal_seeds_answer_equally(client: openai.OpenAI) -> None:
         ({"temperature": 3}, "a value <= 2, but got 3", "temperature"),
         ({"top_p": 0}, "a value > 0, but got 0", "top_p"),
         ({"max_tokens": 0}, "a value >= 1, but got 0", "max_tokens"),
-        ({"n": 2}, "'n' is not served here", "n"),
+        ({"n": 17}, "a value <= 16, but got 17", "n"),
+        ({"prediction": {}}, "'prediction' is not served here", "prediction"),
         ({"tools": [{"type": "function"}]}, "'tools' is not served here", "tools"),
-        ({"logprobs": True}, "'logprobs' is not served here", "logprobs"),
+        ({"top_logprobs": 2}, "only allowed when 'logprobs' is true", "top_logprobs"),
         ({"stop": list("abcde")}, "at most 4 strings", "stop"),
     ],
 )

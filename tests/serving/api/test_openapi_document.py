@@ -25,6 +25,7 @@ ASK: dict[str, Any] = {
     "model": "tiny",
     "messages": [{"role": "user", "content": "x"}],
     "max_tokens": 3,
+    "seed": 1,
 }
 
 
@@ -99,7 +100,11 @@ def test_every_route_is_described_and_answers_as_described(address: str) -> None
     ("path", "body", "name"),
     [
         ("/chat/completions", ASK, "Chat"),
-        ("/completions", {"model": "tiny", "prompt": "x", "max_tokens": 3}, "Completion"),
+        (
+            "/completions",
+            {"model": "tiny", "prompt": "x", "max_tokens": 3, "seed": 1},
+            "Completion",
+        ),
     ],
 )
 def test_answers_and_chunks_are_as_described(

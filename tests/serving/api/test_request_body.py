@@ -85,6 +85,17 @@ def test_a_body_is_an_object(body: bytes) -> None:
         ("top_p", "1", "a decimal"),
         ("top_p", False, "a decimal"),
         ("seed", "7", "an integer"),
+        ("top_k", "5", "an integer"),
+        ("top_k", 2.5, "an integer"),
+        ("min_p", "0.1", "a decimal"),
+        ("n", True, "an integer"),
+        ("n", 1.5, "an integer"),
+        ("presence_penalty", False, "a decimal"),
+        ("logit_bias", [1], "an object"),
+        ("stop_token_ids", 3, "an array"),
+        ("ignore_eos", 1, "a boolean"),
+        ("logprobs", 1, "a boolean"),
+        ("user", 1, "a string"),
         ("seed", True, "an integer"),
         ("stream", "yes", "a boolean"),
         ("stream", "true", "a boolean"),
@@ -117,10 +128,28 @@ def test_the_place_of_an_inner_value_is_named(fields: dict[str, Any], param: str
     assert (error["param"], error["code"]) == (param, "invalid_type")
 
 
-def test_a_prompt_is_one_text() -> None:
-    for prompt in (3, True, ["a", "b"], [[1, 2]], [3], None):
-        error = refuse(json.dumps({"model": "m", "prompt": prompt}), CompletionRequest)
-        assert (error["param"], error["code"]) == ("prompt", "invalid_type"), prompt
+@pytest.mark.parametrize(
+    ("prompt", "param", "code"),
+    [
+        (3, "prompt", "invalid_type"),
+        (True, "prompt", "invalid_type"),
+        (None, "prompt", "invalid_type"),
+        ({}, "prompt", "invalid_type"),
+        ([], "prompt", "empty_array"),
+        ([[]], "prompt[0]", "empty_array"),
+        (["a", 3], "prompt[1]", "invalid_type"),
+        ([3, "a"], "prompt[1]", "invalid_type"),
+        ([3, True], "prompt[1]", "invalid_type"),
+        ([3, 2.5], "prompt[1]", "invalid_type"),
+        ([3, -1], "prompt[1]", "integer_below_min_value"),
+        ([[3], "a"], "prompt[1]", "invalid_type"),
+        ([[3], [4, "a"]], "prompt[1][1]", "invalid_type"),
+        ([None], "prompt[0]", "invalid_type"),
+    ],
+)
+def test_a_prompt_of_another_form_is_refused(prompt: Any, param: str, code: str) -> None:
+    error = refuse(json.dumps({"model": "m", "prompt": prompt}), CompletionRequest)
+    assert (error["param"], error["code"]) == (param, code)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +158,16 @@ def test_a_prompt_is_one_text() -> None:
         ({"temperature": 3}, "temperature", "integer_above_max_value"),
         ({"temperature": -0.5}, "temperature", "decimal_below_min_value"),
         ({"max_tokens": 0}, "max_tokens", "integer_below_min_value"),
+        ({"top_k": -2}, "top_k", "integer_below_min_value"),
+        ({"min_p": 1.5}, "min_p", "decimal_above_max_value"),
+        ({"repetition_penalty": 0}, "repetition_penalty", "integer_below_min_value"),
+        ({"frequency_penalty": 2.5}, "frequency_penalty", "decimal_above_max_value"),
+        ({"logit_bias": {"7": 101}}, "logit_bias.7", "integer_above_max_value"),
+        ({"top_logprobs": 21}, "top_logprobs", "integer_above_max_value"),
+        ({"n": 0}, "n", "integer_below_min_value"),
+        ({"n": 129}, "n", "integer_above_max_value"),
+        ({"stop_token_ids": [0] * 65}, "stop_token_ids", "array_above_max_length"),
+        ({"stop_token_ids": [0, -1]}, "stop_token_ids[1]", "integer_below_min_value"),
         ({"seed": 10**400}, "seed", "integer_above_max_value"),
         ({"messages": []}, "messages", "empty_array"),
     ],
@@ -153,15 +192,13 @@ def test_a_missing_field_is_named_as_openai_does() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("top_k", 40), ("min_p", 0.1), ("repetition_penalty", 1.1), ("stop_token_ids", [3]),
         ("json_schema", {}), ("guided_json", {}), ("guided_regex", "a"), ("guided_choice", ["a"]),
         ("guided_grammar", "root"), ("structured_outputs", {}), ("grammar", "root ::= x"),
-        ("ignore_eos", True), ("min_tokens", 4), ("n_predict", 4), ("mirostat", 2),
-        ("typical_p", 0.5), ("repeat_penalty", 1.1), ("bad_words", ["x"]), ("lora", [{"id": 0}]),
-        ("chat_template_kwargs", {"enable_thinking": False}), ("n", True), ("n", 2),
-        ("logprobs", True), ("presence_penalty", False), ("frequency_penalty", 0.1),
+        ("n_predict", 4), ("mirostat", 2), ("suffix", "x"), ("best_of", 2),
+        ("typical_p", 0.5), ("bad_words", ["x"]), ("lora", [{"id": 0}]), ("n_probs", 3),
+        ("chat_template_kwargs", {"enable_thinking": False}), ("prompt_logprobs", 1),
         ("response_format", {"type": "json_object"}), ("prediction", {}), ("echo", 0),
-        ("add_generation_prompt", False), ("skip_special_tokens", False), ("tool_choice", "required"),
+        ("add_generation_prompt", False), ("tool_choice", "required"),
     ],
 )  # fmt: skip
 def test_a_field_that_would_change_the_answer_is_refused_by_name(name: str, value: Any) -> None:
@@ -183,11 +220,18 @@ def test_what_asks_for_nothing_is_taken() -> None:
     """Clients send defaults; 1 and 1.0 are one number."""
     neutral = {name: values[-1] for name, values in NEUTRAL_VALUES.items()}
     recorded = dict.fromkeys(NO_EFFECT, "x")
-    body = chat(**{**neutral, **recorded, "n": 1.0}).encode()
+    served = ChatRequest.model_fields.keys()
+    neutral = {name: value for name, value in neutral.items() if name not in served}
+    body = chat(**{**neutral, **recorded, "n_cmpl": 1.0}).encode()
     assert parse_request(ChatRequest, body).model == "tiny"
 
 
 def test_no_served_field_is_listed_as_unserved() -> None:
-    served = ChatRequest.model_fields.keys() | CompletionRequest.model_fields.keys()
-    assert not served & (NEUTRAL_VALUES.keys() | NO_EFFECT)
+    """A field of one endpoint may be neutral at the other, as ``echo`` is for chat."""
+    chat_fields, text_fields = (
+        ChatRequest.model_fields.keys(),
+        CompletionRequest.model_fields.keys(),
+    )
+    assert not (chat_fields & text_fields) & (NEUTRAL_VALUES.keys() | NO_EFFECT)
+    assert not (chat_fields | text_fields) & NO_EFFECT
     assert not NEUTRAL_VALUES.keys() & NO_EFFECT

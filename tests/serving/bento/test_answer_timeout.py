@@ -13,7 +13,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from serving.bento.answer_timeout import AnswerTimeout
-from serving.bento.service import ANSWER_SECONDS, OpenAIService
+from serving.bento.endpoint_app import ANSWER_SECONDS
+from serving.bento.service import OpenAIService
 
 SCOPE: Scope = {"type": "http", "method": "GET", "path": "/livez", "headers": []}
 
@@ -93,5 +94,7 @@ def test_requests_leave_nothing_in_memory() -> None:
 
 
 def test_bentoml_builds_its_application_with_it() -> None:
-    limits = [m for m in OpenAIService.to_asgi().user_middleware if m.cls is AnswerTimeout]
+    limits = [
+        m for m in OpenAIService.to_asgi().bentoml_app.user_middleware if m.cls is AnswerTimeout
+    ]
     assert [limit.kwargs for limit in limits] == [{"timeout": ANSWER_SECONDS}]

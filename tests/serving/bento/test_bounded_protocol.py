@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -132,3 +133,98 @@ def test_bentoml_serves_by_it() -> None:
     config.load()
     assert config.http_protocol_class is BoundedHttpProtocol
     assert uvicorn.protocols.http.auto.AutoHTTPProtocol is BoundedHttpProtocol
+
+
+POST = b"POST /v1/nothing HTTP/1.1\r\nHost: localhost\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+AMBIGUOUS = {
+    "obs-fold": POST + b"X-A: a\r\n b\r\nContent-Length: 0\r\n\r\n",
+    "obs-fold of a length": POST + b"Content-Length:\r\n 0\r\n\r\n",
+    "bare LF after the request line": b"POST / HTTP/1.1\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    "bare LF after a field": POST + b"X-A: a\nContent-Length: 0\r\n\r\n",
+    "bare LF at the end of the head": POST + b"X-A: a\r\n\nContent-Length: 0\r\n\r\n",
+    "bare CR": POST + b"X-A: a\rb\r\n\r\n",
+    "NUL in a value": POST + b"X-A: a\x00b\r\n\r\n",
+    "NUL in the target": b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "space before the colon": POST + b"Content-Length : 0\r\n\r\n",
+    "space before the first field": b"POST / HTTP/1.1\r\n Host: a\r\n\r\n",
+    "no name": POST + b": a\r\n\r\n",
+    "two equal lengths": POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+    "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+    "a list of lengths": POST + b"Content-Length: 1, 1\r\n\r\nx",
+    "a length with a sign": POST + b"Content-Length: +1\r\n\r\nx",
+    "a length of 24 digits": POST + b"Content-Length: 999999999999999999999999\r\n\r\nx",
+    "an empty length": POST + b"Content-Length:\r\n\r\nx",
+    "xchunked": POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "gzip, chunked": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "chunked, gzip": POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+    "identity": POST + b"Transfer-Encoding: identity\r\n\r\n",
+    "chunked twice": POST + b"Transfer-Encoding: chunked\r\n" * 2 + b"\r\n0\r\n\r\n",
+    "vertical tab": POST + b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+    "chunked in HTTP/1.0": b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "length after chunked": POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+    "length among trailers": CHUNKED + b"0\r\nContent-Length: 5\r\n\r\nGET /",
+    "bare LF after a chunk's size": CHUNKED + b"1\nx\r\n0\r\n\r\n",
+    "bare LF after a chunk": CHUNKED + b"1\r\nx\n0\r\n\r\n",
+    "bare LF in a chunk's extension": CHUNKED + b"1;a\nb\r\nx\r\n0\r\n\r\n",
+    "a size with 0x": CHUNKED + b"0x1\r\nx\r\n0\r\n\r\n",
+    "a size beyond 64 bits": CHUNKED + b"10000000000000001\r\nx\r\n0\r\n\r\n",
+    "a chunk longer than its size": CHUNKED + b"1\r\nxy\r\n0\r\n\r\n",
+    "no host": b"GET /v1/models HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+    "HTTP/0.9": b"GET /v1/models\r\n\r\n",
+    "HTTP/2.0": b"GET /v1/models HTTP/2.0\r\nHost: localhost\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "CONNECT": b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "an upgrade to another protocol, with a body": POST
+    + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}",
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("framed", AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_what_two_readers_could_see_differently_is_refused(port: int, framed: bytes) -> None:
+    """RFC 9112, 11.2 and 2.2; what follows is no request."""
+    said = read_to_end(port, framed + b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b"connection: close" in said.lower()
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert json.loads(said.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [POST + b"X-A: " + b"a" * 600_000, POST + b"X: a\r\n" * 90_000, b"GET /" + b"a" * 600_000],
+)
+@pytest.mark.parametrize("end", [b"", b"\r\n\r\n"])
+def test_a_head_without_end_is_refused(port: int, begun: bytes, end: bytes) -> None:
+    pieces = [begun[at : at + 30_000] for at in range(0, len(begun), 30_000)]
+    with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
+        said = b""
+        try:
+            for piece in [*pieces, end]:
+                client.sendall(piece)
+                time.sleep(0.01)
+            while chunk := client.recv(65536):
+                said += chunk
+        except ConnectionError:  # it was closed while this was still sent
+            pass
+    assert not said or said.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+
+
+def test_an_answer_that_has_begun_ends_before_what_is_refused(port: int) -> None:
+    whole = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    said = read_to_end(port, whole + b"no request at all\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert said.endswith(b"}]}")
+    assert b"connection: close" in said.lower()
+
+
+def test_line_ends_between_requests_do_not_keep_a_connection(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
+        client.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        said = b""
+        while not said.endswith(b"}]}"):
+            said += client.recv(65536)
+        client.sendall(b"\r\n")
+        assert client.recv(65536) == b""

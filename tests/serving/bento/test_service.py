@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -10,8 +14,9 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from serving.api.openai_endpoint import LoadedModel
+from serving.bento.endpoint_app import EndpointApp, LoadedEndpoint
 from serving.bento.service import OpenAIService
-from serving.bento.service_guard import ServiceGuard
 
 KEY = {"Authorization": "Bearer s3cret"}
 
@@ -21,7 +26,14 @@ def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
     """The guard with a key in front of an application that answers everything."""
     monkeypatch.setenv("MODELMILL_API_KEY", "s3cret")
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    return TestClient(ServiceGuard(behind()))
+    return TestClient(EndpointApp(behind(), opened()))
+
+
+def opened() -> LoadedEndpoint:
+    """With routes that answer everything, but no model."""
+    endpoint = LoadedEndpoint()
+    endpoint.app = behind()
+    return endpoint
 
 
 def behind() -> Starlette:
@@ -38,9 +50,41 @@ def test_there_is_no_page(client: TestClient, path: str) -> None:
     assert "/v1" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/v1/models"])
-def test_probes_and_the_endpoint_go_through(client: TestClient, path: str) -> None:
-    assert client.get(path).text == "behind"
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
+def test_probes_are_open(client: TestClient, path: str) -> None:
+    assert (client.get(path).status_code, client.get(path).text) == (200, "\n")
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/docs.json", "/schema.json"])
+def test_the_endpoint_and_the_documents_of_bentoml_go_through(
+    client: TestClient, path: str
+) -> None:
+    assert client.get(path, headers=KEY).text == "behind"
+
+
+def test_while_the_model_is_loaded_only_liveness_is_success(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MODELMILL_API_KEY", "s3cret")
+    client = TestClient(EndpointApp(behind(), LoadedEndpoint()))
+    assert client.get("/livez").status_code == 200
+    for path in ("/readyz", "/health", "/v1/models"):
+        refused = client.get(path, headers=KEY)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert client.get("/health").json() == {"status": "loading"}
+
+
+def test_health_tells_the_model_to_who_has_the_key(
+    make_served: Callable[..., LoadedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELMILL_API_KEY", "s3cret")
+    endpoint = LoadedEndpoint()
+    endpoint.open(make_served(), behind())
+    client = TestClient(EndpointApp(behind(), endpoint))
+    assert client.get("/health").json() == {"status": "ok"}
+    known = client.get("/health", headers=KEY).json()
+    assert (known["model"], known["context_length"]) == ("tiny", 64)
+    assert known["engine"] == {"slots": 4, "rows_in_use": 0, "waiting": 0, "queue": 64}
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/docs.json", "/schema.json"])
@@ -53,7 +97,7 @@ def test_figures_need_the_key(client: TestClient, path: str) -> None:
 
 def test_without_a_key_figures_are_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODELMILL_API_KEY", raising=False)
-    guard = ServiceGuard(behind())
+    guard = EndpointApp(behind(), opened())
     own = TestClient(guard, base_url="http://localhost", client=("127.0.0.1", 1))
     assert own.get("/metrics").status_code == 200
     other = TestClient(guard, base_url="http://localhost", client=("192.168.0.7", 1))
@@ -78,6 +122,57 @@ def test_unknown_addresses_are_one_label(client: TestClient) -> None:
     assert 'in_progress{endpoint="other"} 0.0' in page
 
 
-def test_the_service_has_it() -> None:
-    assert any(ServiceGuard in entry for entry in map(tuple, OpenAIService.middlewares))
+def test_bentoml_serves_it() -> None:
+    assert isinstance(OpenAIService.to_asgi(), EndpointApp)
     assert OpenAIService.config["metrics"] == {"enabled": False}
+
+
+def run_lifespan(app: Starlette) -> list[str]:
+    """What the server hears of an application that is started and ended."""
+    heard: list[str] = []
+
+    async def check() -> None:
+        messages = iter(["lifespan.startup", "lifespan.shutdown"])
+
+        async def receive() -> Any:
+            await asyncio.sleep(0.01)
+            return {"type": next(messages)}
+
+        async def send(message: Any) -> None:
+            heard.append(message["type"])
+
+        await EndpointApp(app, opened())({"type": "lifespan", "state": {}}, receive, send)
+
+    asyncio.run(check())
+    return heard
+
+
+def test_the_server_answers_while_bentoml_starts() -> None:
+    done: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        done.append("started")
+        yield
+        done.append("ended")
+
+    complete = ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert run_lifespan(Starlette(lifespan=lifespan)) == complete
+    assert done == ["started", "ended"]
+
+
+def test_a_start_that_fails_ends_the_process(caplog: pytest.LogCaptureFixture) -> None:
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        raise RuntimeError("no such luck")
+        yield
+
+    signals: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
+    try:
+        run_lifespan(Starlette(lifespan=lifespan))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert signals == [signal.SIGTERM]
+    assert "no such luck" in caplog.text
+    assert "Application startup failed" in caplog.text

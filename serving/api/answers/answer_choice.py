@@ -1,0 +1,170 @@
+"""One choice of an answer: its tokens as text, with the log probabilities of what is shown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from serving.engine.detokenize import TextStream
+from serving.engine.generation import Generation
+from serving.engine.sampling import TokenLogprobs
+
+
+@dataclass(frozen=True)
+class ShownToken:
+    """A token of the shown text, with its log probabilities."""
+
+    logprobs: TokenLogprobs
+    start: int
+    """Characters of the answer before it."""
+    end: int
+    """Characters of the answer up to and with it, one that it begins among them."""
+
+
+@dataclass(frozen=True)
+class AnswerPiece:
+    """Some text that can be shown, and the tokens that end in it."""
+
+    text: str
+    tokens: Sequence[ShownToken] = ()
+
+
+class AnswerChoice:
+    """One choice.
+
+    Args:
+        index: its place in the answer.
+        generation: its tokens, as they come.
+        text: turns them into text.
+        shows_end: a token of the request's own that ends the answer is part of its text.
+    """
+
+    def __init__(
+        self, index: int, generation: Generation, text: TextStream, *, shows_end: bool = False
+    ) -> None:
+        self.index, self.generation, self.text = index, generation, text
+        self._shows_end = shows_end
+        self._reports = generation.sampler.sampling.logprobs is not None
+        self._held: list[ShownToken] = []
+
+    @property
+    def finish(self) -> str:
+        """Reason why the text ended: ``stop`` or ``length``."""
+        return "stop" if self.text.stopped else self.generation.finish_reason or "stop"
+
+    @property
+    def mean_logprob(self) -> float:
+        """Mean log probability of a token; 0 for an answer without one."""
+        values = [token.logprob for token in self.generation.logprobs]
+        return sum(values) / max(1, len(values))
+
+    async def pieces(self) -> AsyncGenerator[AnswerPiece, None]:
+        """Text as it can be shown, of all new tokens together; frees the engine's row at its end.
+
+        Raises:
+            EngineFailed: the model failed.
+        """
+        generation, text = self.generation, self.text
+        try:
+            tokens, seen = generation.tokens, 0
+            while not text.stopped:
+                await generation.wait_beyond(seen)
+                if seen == len(tokens):
+                    break
+                shown = ""
+                while seen < len(tokens) and not text.stopped:
+                    shown += self._push(tokens[seen], seen)
+                    seen += 1
+                released = self._release_tokens() if self._reports else ()
+                if shown or released:
+                    yield AnswerPiece(shown, released)
+            rest = self._push_end() + text.finish()
+            if rest or self._held:
+                yield AnswerPiece(rest, self._release_tokens(final=not text.stopped))
+        finally:
+            generation.cancel()
+
+    def _push(self, token: int, place: int) -> str:
+        if not self._reports:
+            return self.text.push(token)
+        start = self.text.decoded
+        shown = self.text.push(token)
+        logprobs = self.generation.logprobs[place]
+        end = self.text.decoded + self.text.mid_character
+        self._held.append(ShownToken(logprobs, start, end))
+        return shown
+
+    def _push_end(self) -> str:
+        """Text of the token that ended the answer, where the request wants to see it."""
+        end = self.generation.end_token
+        if not self._shows_end or end is None or end not in self.generation.options.stop_tokens:
+            return ""
+        return self.text.push(end)
+
+    def _release_tokens(self, *, final: bool = False) -> list[ShownToken]:
+        """Tokens that are shown by now; those behind a stop string never are."""
+        shown = self.text.shown
+        if final:
+            released = self._held
+        elif self.text.stopped:
+            released = [token for token in self._held if token.start < shown]
+        else:
+            released = [token for token in self._held if token.end <= shown]
+        self._held = self._held[len(released) :]
+        return released
+
+
+async def read_whole(choice: AnswerChoice) -> AnswerPiece:
+    """The whole text of a choice, with its tokens.
+
+    Raises:
+        EngineFailed: the model failed.
+    """
+    async with aclosing(choice.pieces()) as pieces:
+        parts = [piece async for piece in pieces]
+    tokens = [token for part in parts for token in part.tokens]
+    return AnswerPiece("".join(part.text for part in parts), tokens)
+
+
+ChoiceEvent = tuple[AnswerChoice, AnswerPiece | None]
+"""A piece of a choice; None when the choice has ended."""
+
+
+async def merge_pieces(choices: Sequence[AnswerChoice]) -> AsyncGenerator[ChoiceEvent, None]:
+    """Pieces of all choices in the order in which they come.
+
+    Raises:
+        EngineFailed: the model failed.
+    """
+    if len(choices) == 1:
+        async with aclosing(choices[0].pieces()) as pieces:
+            async for piece in pieces:
+                yield choices[0], piece
+        yield choices[0], None
+        return
+    queue: asyncio.Queue[ChoiceEvent | Exception] = asyncio.Queue(len(choices))
+    readers = [asyncio.create_task(_read_into(queue, choice)) for choice in choices]
+    try:
+        open_choices = len(choices)
+        while open_choices:
+            event = await queue.get()
+            if isinstance(event, Exception):
+                raise event
+            open_choices -= event[1] is None
+            yield event
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+
+
+async def _read_into(queue: asyncio.Queue[ChoiceEvent | Exception], choice: AnswerChoice) -> None:
+    try:
+        async with aclosing(choice.pieces()) as pieces:
+            async for piece in pieces:
+                await queue.put((choice, piece))
+        await queue.put((choice, None))
+    except Exception as error:  # the reader of the queue raises it
+        await queue.put(error)

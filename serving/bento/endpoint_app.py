@@ -1,0 +1,161 @@
+"""ASGI application of a server: answers everything but what only BentoML knows by itself.
+
+BentoML packs, versions and starts the service. Its request path (OpenTelemetry's span for every
+message, contexts, its router) costs more than the model does, so requests do not take it: it gets
+the start and end of the process, and its own two documents.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.websockets import WebSocket
+
+from components.core.settings import endpoint_api_key
+from serving.api.api_router import refuse_socket
+from serving.api.auth import check_caller, check_framing
+from serving.api.error_responses import ApiError, loading_error
+from serving.bento.answer_timeout import AnswerTimeout
+from serving.bento.background_start import BackgroundStart
+from serving.bento.request_metrics import RequestMetrics
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from serving.api.openai_endpoint import LoadedModel
+
+ANSWER_SECONDS = 600
+"""Longest that a whole answer may take to begin; a stream begins at once."""
+API_PREFIX = "/v1"
+LIVE = frozenset({"/livez", "/healthz"})
+"""Open, as orchestrators ask them without a key; they say nothing but a status."""
+BENTOML_DOCUMENTS = frozenset({"/docs.json", "/schema.json"})
+
+
+class LoadedEndpoint:
+    """The model and its routes; empty while the model is loaded."""
+
+    def __init__(self) -> None:
+        self.served: LoadedModel | None = None
+        self.app: ASGIApp | None = None
+
+    def open(self, served: LoadedModel, app: ASGIApp) -> None:
+        """Begin to answer.
+
+        Args:
+            served: the loaded model.
+            app: its routes below ``/v1``.
+        """
+        self.served, self.app = served, app
+
+
+class EndpointApp:
+    """One server's application.
+
+    BentoML's page at ``/`` loads scripts of a tracker; like all its addresses that are not named
+    here it does not exist.
+
+    Args:
+        bentoml_app: BentoML's application of the service.
+        endpoint: gets the model from the service's start.
+    """
+
+    def __init__(self, bentoml_app: ASGIApp, endpoint: LoadedEndpoint) -> None:
+        self.bentoml_app, self.endpoint = bentoml_app, endpoint
+        self.api_key = endpoint_api_key()
+        self.start = BackgroundStart(bentoml_app)
+        self.metrics = RequestMetrics(AnswerTimeout(self._answer, ANSWER_SECONDS))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.start(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._serve_socket(scope, receive, send)
+        else:
+            await self.metrics(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        try:
+            if path.startswith(f"{API_PREFIX}/"):  # the routes below have their own guard
+                app = self._loaded_app(scope)
+            else:
+                app = self._answer_beside(path, scope)
+        except ApiError as refusal:
+            app = refusal.response()
+        await app(scope, receive, send)
+
+    def _loaded_app(self, scope: Scope) -> ASGIApp:
+        """The routes below ``/v1``.
+
+        Raises:
+            ApiError: 503 while the model is loaded.
+        """
+        if self.endpoint.app is None:
+            raise loading_error()
+        scope["root_path"] = API_PREFIX
+        return self.endpoint.app
+
+    def _answer_beside(self, path: str, scope: Scope) -> ASGIApp:
+        """The answer to a path that is not below ``/v1``.
+
+        Raises:
+            ApiError: 404, a caller without the key, 503.
+        """
+        if path in LIVE:
+            return PlainTextResponse("\n")
+        if path == "/readyz":
+            if self.endpoint.app is None:
+                raise loading_error()
+            return PlainTextResponse("\n")
+        headers = Headers(scope=scope)
+        check_framing(headers)
+        if path == "/health":
+            return self._describe_health(scope, headers)
+        if path != "/metrics" and path not in BENTOML_DOCUMENTS:
+            raise ApiError(404, "There is no page here. The endpoint is below /v1.")
+        check_caller(scope, headers, self.api_key)
+        if path == "/metrics":
+            page, media_type = self.metrics.render()
+            return Response(page, headers={"Content-Type": media_type})
+        return self.bentoml_app
+
+    def _describe_health(self, scope: Scope, headers: Headers) -> Response:
+        """Status for everybody; model, version and the engine's state for who has the key."""
+        served = self.endpoint.served
+        state: dict[str, object] = {"status": "loading" if served is None else "ok"}
+        try:
+            check_caller(scope, headers, self.api_key)
+        except ApiError:
+            served_for_caller = None
+        else:
+            served_for_caller = served
+        if served_for_caller is not None:
+            engine = served_for_caller.engine
+            rows, waiting = engine.busy
+            state |= {
+                "model": served_for_caller.model,
+                "version": served_for_caller.version,
+                "fingerprint": served_for_caller.fingerprint,
+                "context_length": engine.context,
+                "engine": {
+                    "slots": served_for_caller.limits.slots,
+                    "rows_in_use": rows,
+                    "waiting": waiting,
+                    "queue": served_for_caller.limits.queue,
+                },
+            }
+        refused = {} if served is not None else {"Retry-After": "1"}
+        return JSONResponse(state, 503 if served is None else 200, refused)
+
+    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if not scope["path"].startswith(f"{API_PREFIX}/"):
+                raise ApiError(404, "There is no page here. The endpoint is below /v1.")
+            app = self._loaded_app(scope)
+        except ApiError as refusal:
+            await refuse_socket(WebSocket(scope, receive, send), refusal)
+            return
+        await app(scope, receive, send)
