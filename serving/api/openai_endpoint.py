@@ -20,6 +20,7 @@ from serving.api.auth import RequestGuard
 from serving.api.disconnect import DisconnectWatch, EventStream
 from serving.api.error_responses import ApiError, queue_full_error
 from serving.api.limits import EndpointLimits
+from serving.api.message_fields import check_messages
 from serving.api.openapi_document import describe_api
 from serving.api.request_body import parse_request
 from serving.api.request_checks import check_generation
@@ -63,6 +64,8 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     """The routes below ``/v1``, behind the request guard."""
     app = ApiRouter()
 
+    template_fields = served.prompts.tokenizer.template.message_fields
+
     @app.get("/models")
     async def models(_: HttpRequest) -> dict[str, Any]:
         return {"object": "list", "data": [_card(served)]}
@@ -76,6 +79,7 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     async def chat(http: HttpRequest) -> Response:
         request = parse_request(ChatRequest, await http.body())
         _check_request(served, request)
+        check_messages(request.messages, template_fields)
         prompt = await served.prompts.encode_chat(request.messages)
         return await _answer(served, request, [prompt], http)
 

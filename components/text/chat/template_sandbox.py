@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, NoReturn, cast
 
 from jinja2 import TemplateError, nodes
@@ -32,6 +33,7 @@ from components.text.chat.template_budget import (
     check_arguments,
     current_budget,
 )
+from components.text.chat.template_fields import find_message_fields
 
 MAX_TEMPLATE_CHARS = 200_000
 """Longest template; the longest in use, with tools and reasoning, have some 20,000."""
@@ -214,8 +216,14 @@ class ChatTemplate:
         try:
             environment = _BoundedEnvironment() if bounded else _TemplateEnvironment()
             self._render: Callable[..., str] = environment.from_string(source).render
+            self._parse: Callable[[str], nodes.Template] = environment.parse
         except (TemplateError, RecursionError) as error:
             raise DataError(f"the chat template is no Jinja: {error}") from error
+
+    @cached_property
+    def message_fields(self) -> frozenset[str] | None:
+        """Fields of a message that it reads; None where it writes whole messages."""
+        return find_message_fields(self._parse(self.source))
 
     def render(
         self,
