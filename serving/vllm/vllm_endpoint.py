@@ -13,25 +13,31 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
-from starlette.responses import Response
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, Response
+from starlette.websockets import WebSocket
 
 from components.core import log
 from components.core.errors import MillError
 from components.core.process import shutdown
 from components.core.process.failure_line import report_failure
 from components.core.settings import endpoint_api_key
-from serving.api.auth import RequestGuard
-from serving.api.error_responses import ApiError
+from serving.api.api_router import refuse_socket
+from serving.api.auth import RequestGuard, check_caller, check_framing
+from serving.api.error_responses import ApiError, loading_error
 from serving.bento.bounded_protocol import BoundedHttpProtocol
-from serving.bento.service_guard import PROBES, ServiceGuard
+from serving.bento.request_metrics import RequestMetrics
 from serving.vllm.vllm_program import VllmSpec
 from serving.vllm.vllm_proxy import VllmProxy
-from serving.vllm.vllm_server import RestartPolicy, VllmServer, starting_error
+from serving.vllm.vllm_server import RestartPolicy, VllmServer
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
 _JSON = "--json"
+_API_PREFIX = "/v1"
+_LIVE, _READY = frozenset({"/livez", "/healthz"}), frozenset({"/readyz", "/health"})
+"""Open, as orchestrators ask them without a key; they say nothing but a status."""
 
 
 class _SignalFreeServer(uvicorn.Server):
@@ -43,34 +49,59 @@ class _SignalFreeServer(uvicorn.Server):
         yield
 
 
-def create_vllm_app(server: VllmServer, proxy: VllmProxy, api_key: str | None) -> ASGIApp:
-    """The routes of an endpoint over vLLM, behind guard and metrics.
+class VllmEndpointApp:
+    """ASGI application of an endpoint over vLLM: probes, figures, and the guarded routes.
 
     Args:
         server: its state is that of ``/readyz``.
         proxy: answers below ``/v1``.
         api_key: key that callers must send; None answers this machine alone.
     """
-    guarded = RequestGuard(proxy, server.spec.limits, api_key)
 
-    async def route(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1008})
+    def __init__(self, server: VllmServer, proxy: VllmProxy, api_key: str | None) -> None:
+        self.server, self.api_key = server, api_key
+        self.metrics = RequestMetrics(self._answer)
+        self._guarded = RequestGuard(proxy.router, server.spec.limits, api_key)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await refuse_socket(WebSocket(scope, receive, send), _no_page())
             return
-        path: str = scope["path"]
-        answer: Response | None = None
-        if path in PROBES:
-            waits = path == "/readyz" and not server.ready
-            answer = starting_error().response() if waits else Response()
-        elif not path.startswith("/v1/"):
-            missing = "There is no page here. The endpoint is below /v1."
-            answer = ApiError(404, missing).response()
-        if answer is None:
-            await guarded(scope, receive, send)
-        else:
-            await answer(scope, receive, send)
+        await self.metrics(scope, receive, send)
 
-    return ServiceGuard(route)
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if path.startswith(f"{_API_PREFIX}/"):
+            scope["root_path"] = _API_PREFIX
+            await self._guarded(scope, receive, send)
+            return
+        try:
+            answer = self._answer_beside(path, scope)
+        except ApiError as refusal:
+            answer = refusal.response()
+        await answer(scope, receive, send)
+
+    def _answer_beside(self, path: str, scope: Scope) -> Response:
+        """The answer to a path that is not below ``/v1``.
+
+        Raises:
+            ApiError: 404, a caller without the key, 503.
+        """
+        if path in _READY and not self.server.ready:
+            raise loading_error()
+        if path in _LIVE | _READY:
+            return PlainTextResponse("\n")
+        headers = Headers(scope=scope)
+        check_framing(headers)
+        if path != "/metrics":
+            raise _no_page()
+        check_caller(scope, headers, self.api_key)
+        page, media_type = self.metrics.render()
+        return Response(page, headers={"Content-Type": media_type})
+
+
+def _no_page() -> ApiError:
+    return ApiError(404, "There is no page here. The endpoint is below /v1.")
 
 
 async def serve_vllm(server: VllmServer, host: str, port: int) -> None:
@@ -86,7 +117,7 @@ async def serve_vllm(server: VllmServer, host: str, port: int) -> None:
     """
     proxy = VllmProxy(server)
     config = uvicorn.Config(
-        create_vllm_app(server, proxy, endpoint_api_key()),
+        VllmEndpointApp(server, proxy, endpoint_api_key()),
         host=host,
         port=port,
         http=BoundedHttpProtocol,

@@ -8,31 +8,38 @@ closes the connection to vLLM, which then ends the answer.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serving.api.disconnect import run_until_disconnect
-from serving.api.error_responses import ApiError, model_failed_error, queue_full_error
+from serving.api.api_router import ApiRouter
+from serving.api.disconnect import DisconnectWatch
+from serving.api.error_responses import (
+    ApiError,
+    loading_error,
+    model_failed_error,
+    queue_full_error,
+)
 from serving.api.request_body import invalid_type, parse_json_object
-from serving.vllm.vllm_server import VllmServer, starting_error
+from serving.vllm.vllm_server import VllmServer
 
-GENERATION_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
+GENERATION_ROUTES = ("/chat/completions", "/completions", "/responses")
 """Handed to vLLM. Its other addresses (loading of adapters, sleeping, profiling) are nobody's."""
-MODELS_ROUTE = "/v1/models"
 _ANSWER_SECONDS = 600.0
 """Longest silence of vLLM: before an answer, or between two pieces of one."""
 _EVENT_END = b"\n\n"
+T = TypeVar("T")
 
 
 class VllmProxy:
-    """ASGI application below ``/v1`` over a vLLM server."""
+    """Routes below ``/v1`` over a vLLM server; ``router`` is their ASGI application."""
 
     def __init__(self, server: VllmServer) -> None:
         self.server = server
@@ -41,37 +48,22 @@ class VllmProxy:
         timeout = httpx.Timeout(_ANSWER_SECONDS, connect=5.0)
         bounds = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         self._client = httpx.AsyncClient(trust_env=False, timeout=timeout, limits=bounds)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        try:
-            response = await self._respond(request, scope["path"])
-        except ApiError as error:
-            response = error.response()
-        await response(scope, receive, send)
+        self.router = ApiRouter()
+        self.router.get("/models")(self._list_models)
+        self.router.get("/models/{name}")(self._describe_model)
+        for path in GENERATION_ROUTES:
+            self.router.post(path)(self._generate)
 
     async def close(self) -> None:
         """Close the connections to vLLM."""
         await self._client.aclose()
 
-    async def _respond(self, request: Request, path: str) -> Response:
-        method = "POST" if path in GENERATION_ROUTES else "GET"
-        name = path.removeprefix(f"{MODELS_ROUTE}/")
-        if method == "GET" and path != MODELS_ROUTE and name == path:
-            raise ApiError(404, f"Invalid URL ({request.method} {path})", code="unknown_url")
-        if request.method != method:
-            raise ApiError(
-                405,
-                f"Not allowed to {request.method} on {path}",
-                code="method_not_supported",
-                headers={"Allow": method},
-            )
-        if method == "POST":
-            return await self._generate(request, path)
-        if path == MODELS_ROUTE:
-            return JSONResponse({"object": "list", "data": [self._card()]})
-        self._check_model(name)
-        return JSONResponse(self._card())
+    async def _list_models(self, _: Request) -> dict[str, Any]:
+        return {"object": "list", "data": [self._card()]}
+
+    async def _describe_model(self, request: Request) -> dict[str, Any]:
+        self._check_model(request.path_params["name"])
+        return self._card()
 
     def _card(self) -> dict[str, Any]:
         spec = self.server.spec
@@ -93,7 +85,7 @@ class VllmProxy:
                 param="model",
             )
 
-    async def _generate(self, request: Request, path: str) -> Response:
+    async def _generate(self, request: Request) -> Response:
         body = await request.body()
         fields = parse_json_object(body)
         if "model" not in fields:
@@ -107,13 +99,13 @@ class VllmProxy:
             raise invalid_type("model", "a string", fields["model"])
         self._check_model(fields["model"])
         if not self.server.ready:
-            raise starting_error()
+            raise loading_error()
         limits = self.server.spec.limits
         if self.active >= limits.slots + limits.queue:
             raise queue_full_error()
         self.active += 1
         try:
-            answer = await self._ask(request, path, body)
+            answer = await self._ask(request, body)
         except BaseException:
             self.active -= 1
             raise
@@ -122,7 +114,7 @@ class VllmProxy:
             return Response(status_code=499)
         return RelayedAnswer(answer, self)
 
-    async def _ask(self, request: Request, path: str, body: bytes) -> httpx.Response | None:
+    async def _ask(self, request: Request, body: bytes) -> httpx.Response | None:
         """vLLM's answer, its head read; None where the client left before.
 
         Raises:
@@ -134,11 +126,11 @@ class VllmProxy:
             "Accept-Encoding": "identity",
         }
         asked = self._client.build_request(
-            "POST", self.server.address + path, content=body, headers=headers
+            "POST", self.server.address + request.scope["path"], content=body, headers=headers
         )
         try:
             sending = self._client.send(asked, stream=True)
-            answer = await run_until_disconnect(request.receive, sending)
+            answer = await _until_disconnect(request.receive, sending)
             if answer is not None and answer.status_code >= 400:
                 async with aclosing(answer):
                     raise translate_error(answer.status_code, await answer.aread())
@@ -147,7 +139,7 @@ class VllmProxy:
                 504, "No answer began in time.", code="timeout", kind="server_error"
             ) from None
         except httpx.TransportError:
-            raise starting_error() from None
+            raise loading_error() from None
         return answer
 
 
@@ -163,7 +155,7 @@ class RelayedAnswer(Response):
         relay = self._send_events(send) if self.streams else self._send_whole(scope, receive, send)
         try:
             async with aclosing(self.answer):
-                await run_until_disconnect(receive, relay)
+                await _until_disconnect(receive, relay)
         finally:
             self.proxy.active -= 1
 
@@ -195,6 +187,22 @@ class RelayedAnswer(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+async def _until_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
+    """Result of ``work``; None, and ``work`` is cancelled, if the client disconnects before."""
+    task = asyncio.create_task(work)
+    with DisconnectWatch(receive, lambda: _cancel(task)) as client:
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if not client.disconnected:
+                raise
+            return None
+
+
+def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+
+
 async def _whole_events(answer: httpx.Response) -> AsyncIterator[bytes]:
     pending = b""
     async for chunk in answer.aiter_raw():
@@ -214,7 +222,7 @@ def translate_error(status: int, body: bytes) -> ApiError:
         body: ``{"error": {"message", "type", "param", "code"}}``, or the same without ``error``.
     """
     if status in (429, 503):
-        return queue_full_error() if status == 429 else starting_error()
+        return queue_full_error() if status == 429 else loading_error()
     if status >= 500 or status in (401, 403):  # its key is ours, so a wrong one is our fault
         return model_failed_error()
     try:

@@ -23,7 +23,6 @@ from components.core.log import mask_secrets
 from components.core.process.exec_with_parent import exec_with_parent_command
 from components.core.process.ports import LOOPBACK, free_port
 from components.core.settings import child_environment
-from serving.api.error_responses import ApiError
 from serving.bento.bento_sources import ROOT
 from serving.gateway.server_process import SERVER_MARK, ServerProcess, stop_server
 from serving.vllm.vllm_program import VllmSpec
@@ -46,17 +45,6 @@ _PREFIX = re.compile(
 _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt): \S")
 _CONSEQUENCE = "See root cause above"
 """In the error by which vLLM's front tells that its engine could not start."""
-
-
-def starting_error() -> ApiError:
-    """503: the model is being loaded."""
-    return ApiError(
-        503,
-        "The model is being loaded.",
-        code="starting",
-        kind="server_error",
-        headers={"Retry-After": "5"},
-    )
 
 
 @dataclass(frozen=True)

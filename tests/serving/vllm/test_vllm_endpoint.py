@@ -133,8 +133,8 @@ def test_a_server_that_dies_is_started_again(start_endpoint: StartEndpoint) -> N
     running.wait_ready()
     assert running.ask().status_code == 200
     lost = running.ask()
-    assert error_of(lost) == (503, "starting", None)
-    assert lost.headers["retry-after"] == "5"
+    assert error_of(lost) == (503, "loading", None)
+    assert lost.headers["retry-after"] == "1"
     while running.ask().status_code != 200:
         assert running.process.poll() is None
         time.sleep(0.05)
@@ -168,7 +168,7 @@ def test_nothing_is_left_when_it_is_stopped(start_endpoint: StartEndpoint, start
     if start == "works":
         running.wait_ready()
     else:
-        assert error_of(running.ask()) == (503, "starting", None)
+        assert error_of(running.ask()) == (503, "loading", None)
     while not (children := psutil.Process(running.process.pid).children()):
         time.sleep(0.05)
     running.process.send_signal(signal.SIGTERM)
