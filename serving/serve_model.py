@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import ConfigError
 from components.core.process.ports import port_refusal
-from components.core.settings import Settings
+from components.core.settings import ADAPTERS_VARIABLE, Settings, export_variables
 from components.publish.bento_folders import (
     bentos_folder,
     check_bento_files,
@@ -19,6 +20,7 @@ from components.publish.bento_folders import (
 from components.publish.promotion.next_commands import MAKES_ONE
 from components.publish.promotion.unpromoted_version import describe_newest
 from components.publish.registry.model_registry import CHAMPION, RegisteredVersion, list_versions
+from serving.adapter_build import build_adapted_graph, parse_adapters, read_adapters
 from serving.api.auth import check_host
 from serving.engine.engine_program import HF_FORM, ONNX_FORMS, EngineName, EngineProgram
 from serving.gateway.foreground import exec_foreground
@@ -29,6 +31,8 @@ class BentoProgram:
     """A version's Bento, whose server computes with onnxruntime on processors."""
 
     folder: Path
+    adapted: Path | None = None
+    """Folder of its graph with adapters."""
     engine: str = "onnx"
 
     def exec_server(self, host: str, port: int, *, as_json: bool) -> None:
@@ -39,6 +43,8 @@ class BentoProgram:
             port: port to listen on.
             as_json: report a failure as one JSON object.
         """
+        if self.adapted is not None:
+            export_variables({ADAPTERS_VARIABLE: str(self.adapted)})
         exec_foreground(self.folder, host, port, as_json=as_json)
 
 
@@ -49,6 +55,7 @@ def serve_forever(
     host: str = "127.0.0.1",
     port: int = 3000,
     engine: EngineName = "auto",
+    adapters: Sequence[str] = (),
     as_json: bool = False,
 ) -> None:
     """Serve MODEL@ALIAS, MODEL/VERSION or, without one, the champion that moved last.
@@ -61,16 +68,17 @@ def serve_forever(
         host: address to listen on; beyond loopback it needs a key.
         port: port to listen on.
         engine: program that computes the answers; auto is onnx.
+        adapters: ``NAME=FOLDER`` of each adapter that is served beside the model.
         as_json: announce the address as one JSON object.
 
     Raises:
-        ConfigError: no such model, no Bento of it, a host without a key, a port in use, or what
-            the engine needs is missing.
+        ConfigError: no such model, no Bento of it, a host without a key, a port in use, an
+            adapter of another base, or what the engine needs is missing.
         DataError: the Bento is damaged.
     """
     check_host(host, settings.api_key)
     entry = choose_version(settings, model) if model else require_champion(settings)
-    program = find_program(settings, entry, engine)
+    program = find_program(settings, entry, engine, parse_adapters(adapters, entry.model))
     _check_port(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     if as_json:
@@ -84,6 +92,8 @@ def serve_forever(
         named = f"{entry.model} version {entry.version}"
         if program.engine != "onnx":
             named += f" by {program.engine}"
+        if adapters:
+            named += f" with the adapters {', '.join(parse_adapters(adapters, entry.model))}"
         sys.stderr.write(f"serving {named} at {address} ({key}); Ctrl+C stops it\n")
         others = list_other_champions(settings, entry.model)
         if model is None and others:
@@ -95,7 +105,10 @@ def serve_forever(
 
 
 def find_program(
-    settings: Settings, entry: RegisteredVersion, engine: EngineName = "auto"
+    settings: Settings,
+    entry: RegisteredVersion,
+    engine: EngineName = "auto",
+    adapters: Mapping[str, Path] | None = None,
 ) -> EngineProgram:
     """The engine's program for a version; all that can be refused before a start is refused.
 
@@ -103,16 +116,23 @@ def find_program(
         settings: workspace that holds the version.
         entry: the version to serve.
         engine: auto is onnx.
+        adapters: name -> folder of each adapter beside it.
 
     Raises:
-        ConfigError: what the engine needs is missing, or it cannot run the version's forms.
+        ConfigError: what the engine needs is missing, it cannot run the version's forms, or an
+            adapter is of another base.
         DataError: the Bento is damaged.
     """
     if engine == "vllm":
         from serving.vllm.vllm_program import find_vllm_program
 
-        return find_vllm_program(settings, entry)
-    return BentoProgram(find_bento(settings, entry))
+        program = find_vllm_program(settings, entry)
+        return program.add_adapters(read_adapters(settings, entry, adapters or {}))
+    bento = find_bento(settings, entry)
+    if not adapters:
+        return BentoProgram(bento)
+    read = read_adapters(settings, entry, adapters)
+    return BentoProgram(bento, build_adapted_graph(settings, bento, read))
 
 
 def require_champion(settings: Settings) -> RegisteredVersion:

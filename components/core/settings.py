@@ -35,6 +35,8 @@ HISTORY_DAYS = 30
 THREADS_VARIABLE = "MODELMILL_THREADS"
 MEASURE_THREADS = "measure"
 MAX_THREADS = 1024
+ADAPTERS_VARIABLE = "MODELMILL_ADAPTERS"
+"""Folder of a graph with adapters that is served in place of the Bento's; ``serve`` sets it."""
 Spin = Literal["none", "short", "long"]
 """Time that a waiting OpenMP thread spins on its core before it sleeps."""
 SPINS: dict[str, Spin] = {"none": "none", "short": "short", "long": "long"}
@@ -350,6 +352,12 @@ def shares_metrics() -> bool:
 def endpoint_api_key() -> str | None:
     """Key of the endpoint, apart from ``load_settings``: a Bento is served without a workspace."""
     return os.environ.get("MODELMILL_API_KEY") or None
+
+
+def adapters_folder() -> Path | None:
+    """Folder of the graph with adapters to serve, apart from ``load_settings``; None for none."""
+    folder = os.environ.get(ADAPTERS_VARIABLE)
+    return Path(folder) if folder else None
 
 
 def _package_variables(settings: Settings) -> dict[str, str]:

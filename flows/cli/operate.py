@@ -32,13 +32,27 @@ def serve(
             "that MODELMILL_VLLM names; auto is onnx."
         ),
     ] = "auto",
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FOLDER",
+            help="LoRA adapter in PEFT's format, or a checkpoint that was trained with one, served "
+            "as NAME beside the model it was trained on; give it once for each.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Serve a model at an OpenAI-compatible endpoint until Ctrl-C."""
     from serving.serve_model import serve_forever
 
     serve_forever(
-        settings.load_settings(), model, host=host, port=port, engine=engine, as_json=as_json
+        settings.load_settings(),
+        model,
+        host=host,
+        port=port,
+        engine=engine,
+        adapters=adapter or (),
+        as_json=as_json,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from serving.api.request_body import parse_request
 from serving.api.request_checks import check_generation
 from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest
 from serving.api.response_format import CHAT_FORMAT, COMPLETION_FORMAT, ResponseEnvelope
+from serving.engine.adapter_index import AdapterEntry
 from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
 from serving.engine.generation import Generation
@@ -53,6 +54,19 @@ class LoadedModel:
     limits: EndpointLimits
     version: str = ""
     """Of the registered model."""
+    adapters: Sequence[AdapterEntry] = ()
+    """In the order of their numbers, from 1 on."""
+
+    @cached_property
+    def adapter_numbers(self) -> dict[str, int]:
+        """Name of an adapter -> its number."""
+        return {adapter.name: number for number, adapter in enumerate(self.adapters, start=1)}
+
+    def fingerprint_of(self, name: str) -> str:
+        """Fingerprint of the base, or of an adapter over it."""
+        number = self.adapter_numbers.get(name, 0)
+        adapter = f"-{self.adapters[number - 1].digest[:12]}" if number else ""
+        return self.fingerprint + adapter
 
     @cached_property
     def texts(self) -> TokenTexts:
@@ -68,12 +82,14 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
 
     @app.get("/models")
     async def models(_: HttpRequest) -> dict[str, Any]:
-        return {"object": "list", "data": [_card(served)]}
+        names = [served.model, *served.adapter_numbers]
+        return {"object": "list", "data": [_card(served, name) for name in names]}
 
     @app.get("/models/{name}")
     async def model(http: HttpRequest) -> dict[str, Any]:
-        _check_model(served, http.path_params["name"])
-        return _card(served)
+        name = http.path_params["name"]
+        _check_model(served, name)
+        return _card(served, name)
 
     @app.post("/chat/completions")
     async def chat(http: HttpRequest) -> Response:
@@ -99,21 +115,23 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     return RequestGuard(app, served.limits, api_key)
 
 
-def _card(served: LoadedModel) -> dict[str, Any]:
+def _card(served: LoadedModel, name: str) -> dict[str, Any]:
     return {
-        "id": served.model,
+        "id": name,
         "object": "model",
         "created": served.created,
         "owned_by": "modelmill",
         "context_length": served.engine.context,
+        "parent": None if name == served.model else served.model,
     }
 
 
 def _check_model(served: LoadedModel, name: str) -> None:
-    if name != served.model:
+    if name != served.model and name not in served.adapter_numbers:
+        names = ", ".join(f"'{known}'" for known in (served.model, *served.adapter_numbers))
         raise ApiError(
             404,
-            f"The model '{name}' does not exist; this endpoint serves '{served.model}'.",
+            f"The model '{name}' does not exist; this endpoint serves {names}.",
             code="model_not_found",
             param="model",
         )
@@ -181,7 +199,8 @@ def _submit(
         # A model invents a question then and answers with anything at all.
         return served.engine.answer_nothing(prompt)
     sampling = request.sampling_params(served.limits.temperature, place)
-    options = request.answer_options(address)
+    adapter = served.adapter_numbers.get(request.model, 0)
+    options = replace(request.answer_options(address), adapter=adapter)
     return served.engine.submit(prompt, sampling, request.limit or served.engine.context, options)
 
 
@@ -214,8 +233,8 @@ async def _answer(
     envelope = ResponseEnvelope(
         identifier=f"{shape.prefix}-{uuid.uuid4().hex}",
         created=int(time.time()),
-        model=served.model,
-        fingerprint=served.fingerprint,
+        model=request.model,
+        fingerprint=served.fingerprint_of(request.model),
         format=shape,
     )
     answer = AnswerWriter(envelope, request, choices, served.texts)

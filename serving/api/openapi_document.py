@@ -159,7 +159,12 @@ _COMPLETION = {"logprobs": _COMPLETION_LOGPROBS, "text": _TEXT}
 _DELTA: Schema = {"type": "object", "properties": {"role": _TEXT, "content": _TEXT}}
 _RESPONSES: dict[str, Schema] = {
     "Model": _object(
-        id=_TEXT, object={"const": "model"}, created=_COUNT, owned_by=_TEXT, context_length=_COUNT
+        id=_TEXT,
+        object={"const": "model"},
+        created=_COUNT,
+        owned_by=_TEXT,
+        context_length=_COUNT,
+        parent=_nullable(_TEXT),
     ),
     "ModelList": _object(object={"const": "list"}, data=_list_of(_refer_to("Model"))),
     "Usage": _object(prompt_tokens=_COUNT, completion_tokens=_COUNT, total_tokens=_COUNT),

@@ -33,7 +33,7 @@ DrawnToken = tuple[Generation, int, TokenLogprobs | None]
 class DecodingBatch(Protocol):
     """Interface of a model's batch: rows that grow, join and leave (``RaggedBatch``)."""
 
-    def join(self) -> int: ...
+    def join(self, adapter: int = 0) -> int: ...
 
     def leave(self, row: int) -> int | None: ...
 
@@ -149,8 +149,8 @@ def execute_step(batch: DecodingBatch, plan: BatchStep) -> list[DrawnToken]:
     """Run one step on the model and draw a token for every row that got logits."""
     for row in plan.leaves:
         batch.leave(row)
-    for _ in range(plan.joins):
-        batch.join()
+    for job in plan.joined:
+        batch.join(job.adapter)
     drawn: list[DrawnToken] = []
     for piece in plan.chunks:
         logits = batch.feed(piece.row, [piece.tokens])[0]
@@ -177,9 +177,9 @@ class MemoryBatch:
     slots: int
     rows: list[list[int]] = field(default_factory=list)
 
-    def join(self) -> int:
+    def join(self, adapter: int = 0) -> int:
         assert len(self.rows) < self.slots
-        self.rows.append([])
+        self.rows.append([-adapter] if adapter else [])  # an adapter answers otherwise
         return len(self.rows) - 1
 
     def leave(self, row: int) -> int | None:

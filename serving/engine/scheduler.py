@@ -28,6 +28,8 @@ class DecodingSequence:
     """Tokens of the prompt that are in the cache."""
     last_token: int = IDLE
     """The token drawn last, not yet in the cache."""
+    adapter: int = 0
+    """Number of the adapter that its row computes with; 0 is none."""
     finished: bool = False
     """Finished or given up: its row is freed at the next step."""
 
@@ -58,6 +60,11 @@ class BatchStep:
     """The sequence in each row once all have left and joined."""
     tokens: list[int]
     """A token for every row, or IDLE."""
+
+    @property
+    def joined(self) -> list[DecodingSequence]:
+        """The sequences that join, in the order of their rows."""
+        return self.rows[len(self.rows) - self.joins :]
 
     @property
     def empty(self) -> bool:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import DataError
 from components.core.log import get_logger
-from components.core.settings import thread_count
+from components.core.settings import adapters_folder, thread_count
 from components.export.onnx.cache_memory import check_cache_memory, longest_context
 from components.export.onnx.decoding_threads import DecodingThreads, ThreadTunedBatch
 from components.export.onnx.ragged_runtime import OnnxModel
@@ -23,6 +23,7 @@ from components.text.chat.token_bytes import token_bytes
 from components.text.chat.tokenizer_files import TOKENIZER_FILE, tokenizer_digest
 from serving.api.limits import EndpointLimits
 from serving.api.openai_endpoint import LoadedModel
+from serving.engine.adapter_index import AdapterEntry, read_adapter_index
 from serving.engine.batching_engine import Engine
 from serving.engine.prompt_encoder import PromptEncoder
 
@@ -78,7 +79,11 @@ def open_endpoint(folder: Path) -> LoadedModel:
             f"{bundle}: {TOKENIZER_FILE} is not the tokenizer {endpoint.tokenizer[:12]} that "
             f"{endpoint.model} version {endpoint.version} was trained with: package it again"
         )
-    model = OnnxModel(bundle / endpoint.form / GRAPH_FILE, 1)
+    adapted = adapters_folder()
+    adapters: tuple[AdapterEntry, ...] = ()
+    if adapted is not None:
+        adapters = read_adapter_index(adapted, endpoint.bundle, endpoint.form).adapters
+    model = OnnxModel((adapted or bundle / endpoint.form) / GRAPH_FILE, 1)
     context = _served_context(model, endpoint.limits)
     threads = DecodingThreads(
         model, endpoint.limits.threads or thread_count(), slots=endpoint.limits.slots
@@ -101,6 +106,7 @@ def open_endpoint(folder: Path) -> LoadedModel:
         table=table,
         engine=engine,
         limits=endpoint.limits,
+        adapters=adapters,
         version=endpoint.version,
     )
 

@@ -7,9 +7,10 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,12 +20,18 @@ from components.publish.registry.model_registry import RegisteredVersion
 from serving.api.limits import EndpointLimits
 from serving.engine.engine_program import HF_FORM
 
+if TYPE_CHECKING:
+    from components.export.onnx.adapter_files import ServedAdapter
+
 ARCHITECTURES = frozenset(
     {"LlamaForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "MixtralForCausalLM"}
 )
 """Classes that ``export_hf`` writes, all of which vLLM runs without code from a folder."""
 VLLM_LIMITS = EndpointLimits(slots=256, queue=256)
 """256 is vLLM's own default of sequences together; a GPU is idle with an engine's 16."""
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Values that vLLM's ``--max-lora-rank`` takes."""
+MAX_VLLM_RANK = VLLM_RANKS[-1]
 _BUNDLE_FILE = "bundle.json"
 _GPU_DEVICES = re.compile(r"nvidia\d+|kfd")
 """Device files of NVIDIA's GPUs, and of AMD's compute driver."""
@@ -51,6 +58,10 @@ class VllmSpec(BaseModel):
     """Unix seconds."""
     log: Path
     """File of vLLM's output."""
+    adapters: dict[str, Path] = {}
+    """Name -> folder in PEFT's format, which is vLLM's too."""
+    max_rank: int = 0
+    """Highest rank of the adapters."""
     limits: EndpointLimits = VLLM_LIMITS
 
 
@@ -65,6 +76,17 @@ class VllmProgram:
     def folder(self) -> Path:
         """Folder in Hugging Face's format."""
         return self.spec.folder
+
+    def add_adapters(self, adapters: Sequence[ServedAdapter]) -> VllmProgram:
+        """The same program with adapters beside the model."""
+        folders = {adapter.name: adapter.folder.resolve() for adapter in adapters}
+        rank = max((adapter.rank for adapter in adapters), default=0)
+        if rank > MAX_VLLM_RANK:
+            raise ConfigError(
+                f"--adapter: a rank of {rank} is more than vLLM's {MAX_VLLM_RANK}; "
+                "`modelmill serve --engine onnx` serves it"
+            )
+        return VllmProgram(self.spec.model_copy(update={"adapters": folders, "max_rank": rank}))
 
     def exec_server(self, host: str, port: int, *, as_json: bool) -> None:
         """Replace this process by the endpoint in front of vLLM; does not return.

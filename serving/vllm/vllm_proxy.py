@@ -59,28 +59,35 @@ class VllmProxy:
         await self._client.aclose()
 
     async def _list_models(self, _: Request) -> dict[str, Any]:
-        return {"object": "list", "data": [self._card()]}
+        return {"object": "list", "data": [self._card(name) for name in self._names]}
 
     async def _describe_model(self, request: Request) -> dict[str, Any]:
-        self._check_model(request.path_params["name"])
-        return self._card()
+        name = request.path_params["name"]
+        self._check_model(name)
+        return self._card(name)
 
-    def _card(self) -> dict[str, Any]:
+    @property
+    def _names(self) -> list[str]:
+        """The model and its adapters."""
+        return [self.server.spec.model, *self.server.spec.adapters]
+
+    def _card(self, name: str) -> dict[str, Any]:
         spec = self.server.spec
         return {
-            "id": spec.model,
+            "id": name,
             "object": "model",
             "created": spec.created,
             "owned_by": "modelmill",
             "context_length": spec.context,
+            "parent": None if name == spec.model else spec.model,
         }
 
     def _check_model(self, name: str) -> None:
-        if name != self.server.spec.model:
+        if name not in self._names:
+            names = ", ".join(f"'{known}'" for known in self._names)
             raise ApiError(
                 404,
-                f"The model '{name}' does not exist; this endpoint serves "
-                f"'{self.server.spec.model}'.",
+                f"The model '{name}' does not exist; this endpoint serves {names}.",
                 code="model_not_found",
                 param="model",
             )

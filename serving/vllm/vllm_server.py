@@ -25,7 +25,7 @@ from components.core.process.ports import LOOPBACK, free_port
 from components.core.settings import child_environment
 from serving.bento.bento_sources import ROOT
 from serving.gateway.server_process import SERVER_MARK, ServerProcess, stop_server
-from serving.vllm.vllm_program import VllmSpec
+from serving.vllm.vllm_program import VLLM_RANKS, VllmSpec
 
 READY_SECONDS = 1200.0
 """Weights of some 100 GB are read, kernels compiled and graphs captured before it answers."""
@@ -205,6 +205,12 @@ def summarize_vllm_output(output: str) -> str:
 
 def vllm_command(spec: VllmSpec, port: int) -> list[str]:
     """The command line of vLLM's server."""
+    adapters: list[str] = []
+    if spec.adapters:
+        rank = next(rank for rank in VLLM_RANKS if rank >= spec.max_rank)
+        modules = [f"{name}={folder}" for name, folder in spec.adapters.items()]
+        adapters = ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(len(modules))]
+        adapters += ["--lora-modules", *modules]
     return [
         *(spec.program, "serve", str(spec.folder)),
         *("--host", LOOPBACK, "--port", str(port)),
@@ -213,6 +219,7 @@ def vllm_command(spec: VllmSpec, port: int) -> list[str]:
         *("--max-num-seqs", str(spec.limits.slots)),
         *("--load-format", "safetensors"),  # never a pickle
         "--disable-uvicorn-access-log",
+        *adapters,
     ]
 
 
