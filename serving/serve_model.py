@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.core.errors import ConfigError
 from components.core.process.ports import port_refusal
-from components.core.settings import ADAPTERS_VARIABLE, Settings, export_variables
+from components.core.settings import (
+    ADAPTERS_VARIABLE,
+    ENDPOINT_LIMITS_VARIABLE,
+    Settings,
+    export_variables,
+)
 from components.publish.bento_folders import (
     bentos_folder,
     check_bento_files,
@@ -22,7 +27,9 @@ from components.publish.promotion.unpromoted_version import describe_newest
 from components.publish.registry.model_registry import CHAMPION, RegisteredVersion, list_versions
 from serving.adapter_build import build_adapted_graph, parse_adapters, read_adapters
 from serving.api.auth import check_host
+from serving.api.limits import check_context, override_limits
 from serving.engine.engine_program import HF_FORM, ONNX_FORMS, EngineName, EngineProgram
+from serving.engine.served_folder import BUNDLE_FOLDER, GRAPH_FILE, read_endpoint
 from serving.gateway.foreground import exec_foreground
 
 
@@ -33,6 +40,8 @@ class BentoProgram:
     folder: Path
     adapted: Path | None = None
     """Folder of its graph with adapters."""
+    limits: Mapping[str, object] = field(default_factory=dict)
+    """Limits of the endpoint that replace its own."""
     engine: str = "onnx"
 
     def exec_server(self, host: str, port: int, *, as_json: bool) -> None:
@@ -45,6 +54,8 @@ class BentoProgram:
         """
         if self.adapted is not None:
             export_variables({ADAPTERS_VARIABLE: str(self.adapted)})
+        if self.limits:
+            export_variables({ENDPOINT_LIMITS_VARIABLE: json.dumps(dict(self.limits))})
         exec_foreground(self.folder, host, port, as_json=as_json)
 
 
@@ -57,6 +68,7 @@ def serve_forever(
     engine: EngineName = "auto",
     adapters: Sequence[str] = (),
     as_json: bool = False,
+    limits: Mapping[str, object] | None = None,
 ) -> None:
     """Serve MODEL@ALIAS, MODEL/VERSION or, without one, the champion that moved last.
 
@@ -70,15 +82,18 @@ def serve_forever(
         engine: program that computes the answers; auto is onnx.
         adapters: ``NAME=FOLDER`` of each adapter that is served beside the model.
         as_json: announce the address as one JSON object.
+        limits: limits of the endpoint that replace those of its Bento, by name.
 
     Raises:
         ConfigError: no such model, no Bento of it, a host without a key, a port in use, an
-            adapter of another base, or what the engine needs is missing.
+            adapter of another base, a limit out of its bounds or beyond the model, or what the
+            engine needs is missing.
         DataError: the Bento is damaged.
     """
     check_host(host, settings.api_key)
     entry = choose_version(settings, model) if model else require_champion(settings)
-    program = find_program(settings, entry, engine, parse_adapters(adapters, entry.model))
+    folders = parse_adapters(adapters, entry.model)
+    program = find_program(settings, entry, engine, adapters=folders, limits=limits or {})
     _check_port(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     if as_json:
@@ -93,7 +108,7 @@ def serve_forever(
         if program.engine != "onnx":
             named += f" by {program.engine}"
         if adapters:
-            named += f" with the adapters {', '.join(parse_adapters(adapters, entry.model))}"
+            named += f" with the adapters {', '.join(folders)}"
         sys.stderr.write(f"serving {named} at {address} ({key}); Ctrl+C stops it\n")
         others = list_other_champions(settings, entry.model)
         if model is None and others:
@@ -108,7 +123,9 @@ def find_program(
     settings: Settings,
     entry: RegisteredVersion,
     engine: EngineName = "auto",
+    *,
     adapters: Mapping[str, Path] | None = None,
+    limits: Mapping[str, object] | None = None,
 ) -> EngineProgram:
     """The engine's program for a version; all that can be refused before a start is refused.
 
@@ -117,22 +134,46 @@ def find_program(
         entry: the version to serve.
         engine: auto is onnx.
         adapters: name -> folder of each adapter beside it.
+        limits: limits of the endpoint that replace those of the Bento, or of vLLM, by name.
 
     Raises:
-        ConfigError: what the engine needs is missing, it cannot run the version's forms, or an
-            adapter is of another base.
+        ConfigError: what the engine needs is missing, it cannot run the version's forms, an
+            adapter is of another base, or a limit is out of its bounds or beyond the model.
         DataError: the Bento is damaged.
     """
     if engine == "vllm":
         from serving.vllm.vllm_program import find_vllm_program
 
-        program = find_vllm_program(settings, entry)
+        program = find_vllm_program(settings, entry).override_limits(limits or {})
         return program.add_adapters(read_adapters(settings, entry, adapters or {}))
     bento = find_bento(settings, entry)
-    if not adapters:
-        return BentoProgram(bento)
-    read = read_adapters(settings, entry, adapters)
-    return BentoProgram(bento, build_adapted_graph(settings, bento, read))
+    check_limits(bento, limits or {})
+    adapted = None
+    if adapters:
+        read = read_adapters(settings, entry, adapters)
+        adapted = build_adapted_graph(settings, bento, read)
+    return BentoProgram(bento, adapted, limits or {})
+
+
+def check_limits(folder: Path, overrides: Mapping[str, object]) -> None:
+    """Check limits against those of a Bento and the model's cache, before a server starts.
+
+    Args:
+        folder: folder of the Bento.
+        overrides: limits that replace the Bento's, by name.
+
+    Raises:
+        ConfigError: a value is out of its bounds, or the context is longer than the cache.
+    """
+    endpoint = read_endpoint(folder / "src")
+    limits = override_limits(endpoint.limits, overrides)
+    if "context" in overrides:
+        import onnx
+
+        graph = folder / "src" / BUNDLE_FOLDER / endpoint.form / GRAPH_FILE
+        model = onnx.load(str(graph), load_external_data=False)
+        held = {entry.key: entry.value for entry in model.metadata_props}
+        check_context(limits, int(held["context"]))
 
 
 def require_champion(settings: Settings) -> RegisteredVersion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ MEASURE_THREADS = "measure"
 MAX_THREADS = 1024
 ADAPTERS_VARIABLE = "MODELMILL_ADAPTERS"
 """Folder of a graph with adapters that is served in place of the Bento's; ``serve`` sets it."""
+ENDPOINT_LIMITS_VARIABLE = "MODELMILL_ENDPOINT_LIMITS"
+"""JSON object of an endpoint's limits that replace those of its Bento; ``serve`` sets it."""
 Spin = Literal["none", "short", "long"]
 """Time that a waiting OpenMP thread spins on its core before it sleeps."""
 SPINS: dict[str, Spin] = {"none": "none", "short": "short", "long": "long"}
@@ -358,6 +361,24 @@ def adapters_folder() -> Path | None:
     """Folder of the graph with adapters to serve, apart from ``load_settings``; None for none."""
     folder = os.environ.get(ADAPTERS_VARIABLE)
     return Path(folder) if folder else None
+
+
+def endpoint_limit_overrides() -> dict[str, object]:
+    """Limits of the endpoint that replace those of its Bento, apart from ``load_settings``.
+
+    Raises:
+        ConfigError: the variable is no JSON object.
+    """
+    text = os.environ.get(ENDPOINT_LIMITS_VARIABLE) or "{}"
+    try:
+        overrides = json.loads(text)
+    except ValueError:
+        overrides = None
+    if not isinstance(overrides, dict):
+        raise ConfigError(
+            f'{ENDPOINT_LIMITS_VARIABLE}={text}: no JSON object; give one such as {{"slots": 8}}'
+        )
+    return overrides
 
 
 def _package_variables(settings: Settings) -> dict[str, str]:

@@ -12,6 +12,8 @@ from components.core import settings
 from flows.cli.app import Json, app, print_result
 from serving.engine.engine_program import EngineName
 
+LIMITS = "Limits (in place of those that the model was packed with)"
+
 
 @app.command()
 def serve(
@@ -40,11 +42,62 @@ def serve(
             "as NAME beside the model it was trained on; give it once for each.",
         ),
     ] = None,
+    slots: Annotated[
+        int | None, typer.Option(help="Answers decoded together.", rich_help_panel=LIMITS)
+    ] = None,
+    queue: Annotated[
+        int | None,
+        typer.Option(
+            help="Requests that may wait for a slot; more get 429.", rich_help_panel=LIMITS
+        ),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            help="Most tokens of a prompt and its answer together, up to the model's.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Cores of the model; by default as many as are measured to be quickest.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    prefill_tokens: Annotated[
+        int | None,
+        typer.Option(help="Prompt tokens read between two decoding steps.", rich_help_panel=LIMITS),
+    ] = None,
+    max_body_bytes: Annotated[
+        int | None, typer.Option(help="Largest request that is read.", rich_help_panel=LIMITS)
+    ] = None,
+    body_seconds: Annotated[
+        float | None,
+        typer.Option(help="Seconds for a request to arrive.", rich_help_panel=LIMITS),
+    ] = None,
+    send_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds for a client to read its waiting answer; a slower one is disconnected.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Serve a model at an OpenAI-compatible endpoint until Ctrl-C."""
     from serving.serve_model import serve_forever
 
+    limits = {
+        "slots": slots,
+        "queue": queue,
+        "context": context,
+        "threads": threads,
+        "prefill_tokens": prefill_tokens,
+        "body_bytes": max_body_bytes,
+        "body_seconds": body_seconds,
+        "send_seconds": send_seconds,
+    }
     serve_forever(
         settings.load_settings(),
         model,
@@ -53,6 +106,7 @@ def serve(
         engine=engine,
         adapters=adapter or (),
         as_json=as_json,
+        limits={name: value for name, value in limits.items() if value is not None},
     )
 
 

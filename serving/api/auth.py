@@ -116,6 +116,10 @@ def check_framing(headers: Headers) -> None:
         )
 
 
+class ClientGone(Exception):
+    """The client ended within its request: half a body is no request."""
+
+
 class RequestGuard:
     """ASGI middleware that checks the caller, then reads the whole body within bounds."""
 
@@ -131,6 +135,8 @@ class RequestGuard:
             check_framing(headers)
             check_caller(scope, headers, self.api_key)
             body = await self._read(headers, receive)
+        except ClientGone:
+            return
         except ApiError as refusal:
             await refusal.response()(scope, receive, send)
             return
@@ -141,6 +147,7 @@ class RequestGuard:
 
         Raises:
             ApiError: 413 or 408; the connection ends.
+            ClientGone: it ended within its request.
         """
         max_bytes = self.limits.body_bytes
         chunks: list[bytes] = []
@@ -149,6 +156,8 @@ class RequestGuard:
             async with asyncio.timeout(self.limits.body_seconds):
                 while True:
                     message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
                     chunk = message.get("body", b"")
                     size += len(chunk)
                     if size <= max_bytes:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Mapping
+
+from pydantic import Field, ValidationError
 
 from components.core.config.stage_config import StageConfig
+from components.core.errors import ConfigError
 from components.text.chat.chat_tokenizer import TEMPERATURE
 
 
@@ -36,6 +39,17 @@ class EndpointLimits(StageConfig):
     body_seconds: float = Field(
         default=30.0, gt=0, description="time limit for a request to arrive, in seconds"
     )
+    send_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="time limit for a client to read its waiting answer, in seconds; one that is "
+        "slower is disconnected and its slot is free",
+    )
+    idle_seconds: float = Field(
+        default=120.0,
+        gt=0,
+        description="time that a WebSocket may stay without a request, in seconds",
+    )
     stop_strings: int = Field(default=4, ge=0, le=64, description="most stop strings in a request")
     choices: int = Field(
         default=16,
@@ -49,3 +63,34 @@ class EndpointLimits(StageConfig):
         le=2,
         description="sampling temperature of requests that set none",
     )
+
+
+def override_limits(limits: EndpointLimits, overrides: Mapping[str, object]) -> EndpointLimits:
+    """Limits with some replaced, as ``modelmill serve`` is asked to.
+
+    Raises:
+        ConfigError: a value is out of its bounds, or there is no such limit.
+    """
+    try:
+        return EndpointLimits.model_validate({**limits.model_dump(), **overrides})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{name} {first['input']}: {first['msg'].lower()}") from None
+
+
+def check_context(limits: EndpointLimits, most: int) -> int:
+    """Tokens that a row may have: the limit's, or those of the model's cache.
+
+    Args:
+        limits: the endpoint's.
+        most: tokens that the model's cache holds.
+
+    Raises:
+        ConfigError: the limit is beyond the cache.
+    """
+    if limits.context is not None and limits.context > most:
+        raise ConfigError(
+            f"context {limits.context}: the model's cache holds {most} tokens; give at most that"
+        )
+    return limits.context or most

@@ -26,6 +26,8 @@ from serving.api.request_body import parse_request
 from serving.api.request_checks import check_generation
 from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest
 from serving.api.response_format import CHAT_FORMAT, COMPLETION_FORMAT, ResponseEnvelope
+from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
+from serving.api.tokens.token_routes import detokenize, tokenize
 from serving.engine.adapter_index import AdapterEntry
 from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
@@ -105,6 +107,18 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         _check_request(served, request)
         prompts = await encode_prompts(served.prompts, request.prompt, "prompt")
         return await _answer(served, request, prompts, http)
+
+    @app.post("/tokenize")
+    async def tokenize_prompt(http: HttpRequest) -> dict[str, object]:
+        request = parse_request(TokenizeRequest, await http.body())
+        _check_model(served, request.model)
+        return await tokenize(request, served.prompts, served.texts)
+
+    @app.post("/detokenize")
+    async def detokenize_tokens(http: HttpRequest) -> dict[str, object]:
+        request = parse_request(DetokenizeRequest, await http.body())
+        _check_model(served, request.model)
+        return detokenize(request, served.texts)
 
     document = describe_api(served.model, has_key=bool(api_key))
 

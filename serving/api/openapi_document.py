@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from serving.api.request_fields import NEUTRAL_VALUES, NO_EFFECT
-from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest
+from serving.api.request_schema import ChatRequest, CompletionRequest, StrictModel
+from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 
 Schema = dict[str, Any]
 _TEXT: Schema = {"type": "string"}
@@ -25,7 +26,9 @@ def describe_api(model: str, *, has_key: bool) -> Schema:
         model: name of the model that is served.
         has_key: callers must send the endpoint's key.
     """
-    requests = {**_describe_request(ChatRequest), **_describe_request(CompletionRequest)}
+    requests: dict[str, Schema] = {}
+    for request in (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest):
+        requests |= _describe_request(request)
     document: Schema = {
         "openapi": "3.1.0",
         "info": {"title": f"{model}, served by modelmill", "version": "1"},
@@ -42,6 +45,8 @@ def describe_api(model: str, *, has_key: bool) -> Schema:
             },
             "/chat/completions": _generation("create_chat_completion", "ChatRequest", "Chat"),
             "/completions": _generation("create_completion", "CompletionRequest", "Completion"),
+            "/tokenize": _call("tokenize", "TokenizeRequest", "TokenList"),
+            "/detokenize": _call("detokenize", "DetokenizeRequest", "TokenText"),
             "/openapi.json": {
                 "get": _operation("describe_api", {"200": _json_content({"type": "object"})})
             },
@@ -54,7 +59,7 @@ def describe_api(model: str, *, has_key: bool) -> Schema:
     return document
 
 
-def _describe_request(request: type[GenerationRequest]) -> dict[str, Schema]:
+def _describe_request(request: type[StrictModel]) -> dict[str, Schema]:
     """Schemas of a request and of what it refers to, by name."""
     schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
     inner: dict[str, Schema] = schema.pop("$defs", {})
@@ -70,12 +75,17 @@ def _describe_request(request: type[GenerationRequest]) -> dict[str, Schema]:
 
 
 def _generation(name: str, request: str, answer: str) -> Schema:
-    answers = _answers(answer)
-    answers["200"]["content"]["text/event-stream"] = {
+    described = _call(name, request, answer)
+    described["post"]["responses"]["200"]["content"]["text/event-stream"] = {
         "schema": {**_TEXT, "description": f"data: lines of {answer}Chunk, then data: [DONE]"}
     }
+    return described
+
+
+def _call(name: str, request: str, answer: str) -> Schema:
+    """A route that takes one schema and answers with another."""
     body = {"required": True, **_json_content(_refer_to(request))}
-    return {"post": {**_operation(name, answers), "requestBody": body}}
+    return {"post": {**_operation(name, _answers(answer)), "requestBody": body}}
 
 
 def _operation(name: str, answers: Mapping[str, Schema]) -> Schema:
@@ -179,6 +189,13 @@ _RESPONSES: dict[str, Schema] = {
     "CompletionChunk": _with_usage(
         _envelope("text_completion", _nullable(_FINISH), **_COMPLETION), required=False
     ),
+    "TokenList": _object(
+        count=_COUNT,
+        max_model_len=_COUNT,
+        tokens=_list_of(_COUNT),
+        token_strs=_nullable(_list_of(_TEXT)),
+    ),
+    "TokenText": _object(prompt=_TEXT),
     "Error": _object(
         error=_object(message=_TEXT, type=_TEXT, param=_nullable(_TEXT), code=_nullable(_TEXT))
     ),

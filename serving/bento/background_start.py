@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,15 +23,13 @@ class BackgroundStart:
 
     Args:
         app: has the start and end that take long.
+        on_started: called with the state that uvicorn hands to every connection.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-        self.state: dict[str, object] = {}
-        """uvicorn hands it to every connection."""
+    def __init__(self, app: ASGIApp, on_started: Callable[[dict[str, object]], None]) -> None:
+        self.app, self._on_started = app, on_started
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.state = scope.get("state", self.state)
         messages: asyncio.Queue[Message] = asyncio.Queue()
         messages.put_nowait(await receive())
         starting = asyncio.create_task(self._run(dict(scope), messages))
@@ -44,6 +43,8 @@ class BackgroundStart:
 
         async def hear(message: Message) -> None:
             nonlocal failed
+            if message["type"] == "lifespan.startup.complete":
+                self._on_started(scope.get("state", {}))
             if message["type"] == "lifespan.startup.failed":
                 failed = message.get("message", "") or "no reason was given"
 

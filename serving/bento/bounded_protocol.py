@@ -34,6 +34,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """One client's connection, closed where it sends or reads too slowly."""
 
     head_seconds = HEAD_SECONDS
+    send_seconds = SEND_SECONDS
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -155,7 +156,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _bound_sending(self) -> None:
         """Begin to count while the client does not take what waits for it."""
         if self._send_deadline is None:
-            seconds = self.app_state.get("send_seconds", SEND_SECONDS)
+            seconds = self.app_state.get("send_seconds", self.send_seconds)
             self._send_deadline = self.loop.call_later(seconds, self._end_slow_reader)
 
     def _end_slow_reader(self) -> None:

@@ -65,7 +65,7 @@ class EndpointApp:
     def __init__(self, bentoml_app: ASGIApp, endpoint: LoadedEndpoint) -> None:
         self.bentoml_app, self.endpoint = bentoml_app, endpoint
         self.api_key = endpoint_api_key()
-        self.start = BackgroundStart(bentoml_app)
+        self.start = BackgroundStart(bentoml_app, self._hand_limits)
         self.metrics = RequestMetrics(AnswerTimeout(self._answer, ANSWER_SECONDS))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,6 +75,12 @@ class EndpointApp:
             await self._serve_socket(scope, receive, send)
         else:
             await self.metrics(scope, receive, send)
+
+    def _hand_limits(self, state: dict[str, object]) -> None:
+        """Give the connections the limits that the model came with."""
+        if self.endpoint.served is not None:
+            limits = self.endpoint.served.limits
+            state |= {"send_seconds": limits.send_seconds, "body_bytes": limits.body_bytes}
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]

@@ -1,45 +1,30 @@
 """Continuous-batching engine: one model, many requests, each at its own position, one event loop.
 
 Every turn is schedule -> run -> postprocess. Scheduling and handing out happen on the event loop;
-the model runs in one thread, which leaves Python's lock while it computes. A request that joins,
-finishes or disconnects changes the batch at the next turn, not at the end of the others.
+so does the model's step while it is short, else it runs in one thread, which leaves Python's lock
+while it computes. A request that joins, finishes or disconnects changes the batch at the next turn,
+not at the end of the others.
 """
 
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Protocol
-
-import numpy as np
+from dataclasses import dataclass
 
 from components.core.log import get_logger
 from serving.api.limits import EndpointLimits
+from serving.engine.batch_sampling import BatchSampler
+from serving.engine.decoding_batch import DecodingBatch, StepOutcome, execute_step
 from serving.engine.generation import AnswerOptions, EngineFailed, Generation
-from serving.engine.sampling import Logits, SamplingParams, TokenLogprobs
-from serving.engine.scheduler import BatchStep, DecodingSequence, Scheduler
+from serving.engine.sampling import SamplingParams
+from serving.engine.scheduler import BatchStep, Scheduler
+from serving.engine.step_timing import StepTimes
 
 log = get_logger(__name__)
 
 DEFAULT_OPTIONS = AnswerOptions()
-
-
-DrawnToken = tuple[Generation, int, TokenLogprobs | None]
-
-
-class DecodingBatch(Protocol):
-    """Interface of a model's batch: rows that grow, join and leave (``RaggedBatch``)."""
-
-    def join(self, adapter: int = 0) -> int: ...
-
-    def leave(self, row: int) -> int | None: ...
-
-    def feed(self, first: int, pieces: Sequence[Sequence[int]]) -> list[Logits]: ...
-
-    def step(self, tokens: Sequence[int]) -> Logits: ...
 
 
 @dataclass
@@ -73,13 +58,16 @@ class Engine:
         self._make_batch = make_batch
         self._batch = make_batch(limits.slots)
         self._scheduler = self._new_scheduler()
+        self._sampler = BatchSampler()
+        self._times = StepTimes(limits.prefill_tokens)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._step_loop: asyncio.Task[None] | None = None
 
     @property
     def busy(self) -> tuple[int, int]:
         """(rows in use, requests waiting)."""
-        return len(self._scheduler.rows), len(self._scheduler.waiting)
+        scheduler = self._scheduler
+        return sum(not job.finished for job in scheduler.rows), len(scheduler.waiting)
 
     def submit(
         self,
@@ -124,16 +112,41 @@ class Engine:
     async def _run_steps(self) -> None:
         """Run step after step, until there is nothing left to do."""
         loop = asyncio.get_running_loop()
-        while not (plan := self._scheduler.schedule_step()).empty:
+        while not (plan := self._scheduler.schedule_step(self._prompt_budget())).empty:
+            inline = self._runs_inline(plan)
             try:
-                drawn = await loop.run_in_executor(self._thread, execute_step, self._batch, plan)
+                outcome = (
+                    self._execute(plan)
+                    if inline
+                    else await loop.run_in_executor(self._thread, self._execute, plan)
+                )
             except Exception as error:
                 log.exception("the model failed")
                 self._start_over(error)
                 return
-            for generation, token, logprobs in drawn:
-                generation.accept_token(token, logprobs)
-            self.counts.completion_tokens += len(drawn)
+            self._hand_out(plan, outcome)
+            if inline:
+                held = outcome.prompt_seconds + outcome.decode_seconds
+                for _ in range(self._times.turns_to_yield(held)):
+                    await asyncio.sleep(0)
+
+    def _prompt_budget(self) -> int:
+        return self._times.prompt_budget(decoding=self._scheduler.decoding)
+
+    def _runs_inline(self, plan: BatchStep) -> bool:
+        short = self._times.runs_inline(plan.prompt_tokens, decoding=plan.decodes)
+        return short and not self._batch.opens_sessions(len(plan.rows))
+
+    def _execute(self, plan: BatchStep) -> StepOutcome:
+        return execute_step(self._batch, plan, self._sampler)
+
+    def _hand_out(self, plan: BatchStep, outcome: StepOutcome) -> None:
+        """Give the drawn tokens to their answers, and note the step's time."""
+        for generation, token, logprobs in outcome.drawn:
+            generation.accept_token(token, logprobs)
+        self.counts.completion_tokens += len(outcome.drawn)
+        decode_seconds = outcome.decode_seconds if plan.decodes else None
+        self._times.note_step(plan.prompt_tokens, outcome.prompt_seconds, decode_seconds)
 
     def _start_over(self, error: Exception) -> None:
         for job in self._scheduler.clear():
@@ -142,68 +155,4 @@ class Engine:
         self._batch = self._make_batch(self.limits.slots)
 
     def _new_scheduler(self) -> Scheduler:
-        return Scheduler(self.limits.slots, self.limits.queue, self.limits.prefill_tokens)
-
-
-def execute_step(batch: DecodingBatch, plan: BatchStep) -> list[DrawnToken]:
-    """Run one step on the model and draw a token for every row that got logits."""
-    for row in plan.leaves:
-        batch.leave(row)
-    for job in plan.joined:
-        batch.join(job.adapter)
-    drawn: list[DrawnToken] = []
-    for piece in plan.chunks:
-        logits = batch.feed(piece.row, [piece.tokens])[0]
-        if piece.last:
-            drawn.append(_draw(piece.job, logits[-1]))
-    if plan.decodes:
-        stepped = batch.step(plan.tokens)
-        rows = zip(plan.rows, plan.tokens, stepped, strict=True)
-        drawn += [_draw(job, logits) for job, token, logits in rows if token >= 0]
-    return drawn
-
-
-def _draw(job: DecodingSequence, logits: Logits) -> DrawnToken:
-    assert isinstance(job, Generation)
-    token = job.draw(logits)
-    return job, token, job.sampler.describe(logits, token)
-
-
-@dataclass
-class MemoryBatch:
-    """Stand-in for tests: its next token depends on every token so far, and on nothing else."""
-
-    vocabulary: int
-    slots: int
-    rows: list[list[int]] = field(default_factory=list)
-
-    def join(self, adapter: int = 0) -> int:
-        assert len(self.rows) < self.slots
-        self.rows.append([-adapter] if adapter else [])  # an adapter answers otherwise
-        return len(self.rows) - 1
-
-    def leave(self, row: int) -> int | None:
-        last = self.rows.pop()
-        if row == len(self.rows):
-            return None
-        self.rows[row] = last
-        return len(self.rows)
-
-    def feed(self, first: int, pieces: Sequence[Sequence[int]]) -> list[Logits]:
-        return [
-            np.stack([self._grow(first + offset, token) for token in piece])
-            for offset, piece in enumerate(pieces)
-        ]
-
-    def step(self, tokens: Sequence[int]) -> Logits:
-        assert len(tokens) == len(self.rows)
-        nothing = np.zeros(self.vocabulary, dtype=np.float32)
-        return np.stack(
-            [self._grow(r, token) if token >= 0 else nothing for r, token in enumerate(tokens)]
-        )
-
-    def _grow(self, row: int, token: int) -> Logits:
-        self.rows[row].append(token)
-        digest = zlib.crc32(repr(self.rows[row]).encode())
-        logits = np.random.default_rng(digest).normal(size=self.vocabulary) * 3
-        return logits.astype(np.float32)
+        return Scheduler(self.limits.slots, self.limits.queue)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from serving.engine.sampling import Logits, SamplingParams, TokenLogprobs, TokenSampler
 from serving.engine.scheduler import DecodingSequence
 from serving.engine.token_constraint import TokenConstraint
@@ -86,15 +88,24 @@ class Generation(DecodingSequence):
         self.finished = True
         self._wake()
 
-    def draw(self, logits: Logits) -> int:
-        """Draw the next token from logits [v], by all rules of the answer."""
+    @property
+    def adjusts(self) -> bool:
+        """Logits are changed before a draw."""
+        return (
+            self.sampler.adjusts
+            or self.options.constraint is not None
+            or len(self.tokens) < self.options.min_tokens
+        )
+
+    def adjust(self, logits: Logits) -> Logits:
+        """Logits [v] after all rules of the answer; the given ones stay as they are."""
         allowed = None
         if self.options.constraint is not None:
             allowed = self.options.constraint.allowed_tokens(self.limit - len(self.tokens))
+        adjusted = self.sampler.adjust(logits, allowed)
         if len(self.tokens) < self.options.min_tokens:
-            logits = logits.copy()
-            logits[list(self.stops)] = -float("inf")
-        return self.sampler.draw(logits, allowed)
+            adjusted[list(self.stops)] = -np.inf
+        return adjusted
 
     def accept_token(self, token: int, logprobs: TokenLogprobs | None = None) -> None:
         """Append a token that was drawn."""

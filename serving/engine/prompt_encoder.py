@@ -45,8 +45,14 @@ class PromptEncoder:
         self._long = ThreadPoolExecutor(1, thread_name_prefix="tokenize-long")
         self._long_count = 0
 
-    async def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
+    async def encode_chat(
+        self, messages: Sequence[dict[str, Any]], *, must_fit: bool = True
+    ) -> list[int]:
         """Ids of a conversation up to and with what opens the answer.
+
+        Args:
+            messages: the conversation.
+            must_fit: refuse it where it leaves no room for an answer; without, by its bytes alone.
 
         Raises:
             ApiError: 400 where it leaves no room for an answer, 429 where too many wait.
@@ -58,14 +64,18 @@ class PromptEncoder:
             self._check_bytes(text, "messages")
             return self.tokenizer.encode_rendered(text)
 
-        return await self._run(encode, _count_chars(messages), "messages")
+        ids = await self._run(encode, _count_chars(messages))
+        return self._require_room(ids, "messages") if must_fit else ids
 
-    async def encode_text(self, text: str, field: str = "prompt") -> list[int]:
+    async def encode_text(
+        self, text: str, field: str = "prompt", *, must_fit: bool = True
+    ) -> list[int]:
         """Ids of a text to be continued.
 
         Args:
             text: the text.
             field: the request's field that holds it.
+            must_fit: refuse it where it leaves no room for an answer; without, by its bytes alone.
 
         Raises:
             ApiError: 400 where it leaves no room for an answer, 429 where too many wait.
@@ -75,9 +85,10 @@ class PromptEncoder:
             self._check_bytes(text, field)
             return [self.tokenizer.separator_id, *self.tokenizer.encode_text(text)]
 
-        return await self._run(encode, len(text), field)
+        ids = await self._run(encode, len(text))
+        return self._require_room(ids, field) if must_fit else ids
 
-    def check_ids(self, ids: Sequence[int], field: str) -> None:
+    def check_ids(self, ids: list[int], field: str) -> None:
         """Refuse token ids that are none of the model's, or leave no room for an answer.
 
         Args:
@@ -87,25 +98,25 @@ class PromptEncoder:
         Raises:
             ApiError: 400, with the place.
         """
-        if len(ids) >= self.context:
-            raise prompt_too_long(self.context, str(len(ids)), field)
+        self._require_room(ids, field)
         for at, token in enumerate(ids):
             check_token(token, self.tokenizer.vocabulary, f"{field}[{at}]")
 
-    async def _run(self, encode: Callable[[], list[int]], chars: int, field: str) -> list[int]:
-        loop = asyncio.get_running_loop()
-        if chars <= _SHORT_BYTES:
-            ids = await loop.run_in_executor(self._short, encode)
-        else:
-            if self._long_count > self.waiting:
-                raise queue_full_error()
-            self._long_count += 1
-            running = loop.run_in_executor(self._long, encode)
-            running.add_done_callback(self._count_down)
-            ids = await running
+    def _require_room(self, ids: list[int], field: str) -> list[int]:
         if len(ids) >= self.context:
             raise prompt_too_long(self.context, str(len(ids)), field)
         return ids
+
+    async def _run(self, encode: Callable[[], list[int]], chars: int) -> list[int]:
+        loop = asyncio.get_running_loop()
+        if chars <= _SHORT_BYTES:
+            return await loop.run_in_executor(self._short, encode)
+        if self._long_count > self.waiting:
+            raise queue_full_error()
+        self._long_count += 1
+        running = loop.run_in_executor(self._long, encode)
+        running.add_done_callback(self._count_down)
+        return await running
 
     def _count_down(self, _: asyncio.Future[list[int]]) -> None:
         self._long_count -= 1

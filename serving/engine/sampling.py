@@ -8,7 +8,9 @@ In this order, as vLLM has it:
 3. temperature; min-p (arXiv:2407.01082), top-k, top-p (nucleus, arXiv:1904.09751), each over the
    distribution that the one before leaves, renormalised
 
-Reported log probabilities are the model's own, before any of it.
+Reported log probabilities are the model's own, before any of it. ``batch_sampling`` draws the
+same tokens for all rows of a step at once; a row that needs the whole order of its vocabulary
+comes here.
 """
 
 from __future__ import annotations
@@ -50,6 +52,11 @@ class SamplingParams:
     logprobs: int | None = None
     """Likeliest tokens reported with each drawn one; None reports no log probabilities."""
 
+    @property
+    def penalizes(self) -> bool:
+        """Some logits depend on the tokens before."""
+        return bool(self.repetition_penalty != 1 or self.presence_penalty or self.frequency_penalty)
+
 
 @dataclass(frozen=True)
 class TokenLogprobs:
@@ -71,17 +78,18 @@ class TokenSampler:
 
     def __init__(self, sampling: SamplingParams, prompt: Sequence[int] = ()) -> None:
         self.sampling = sampling
-        self._random = np.random.default_rng(sampling.seed)
-        self._prompt = np.unique(np.asarray(prompt, dtype=np.int64))
+        self.adjusts = sampling.penalizes or bool(sampling.logit_bias)
+        """Logits are changed before a draw."""
+        # A greedy answer needs no generator, which takes 20 us to seed.
+        self._random = np.random.default_rng(sampling.seed) if sampling.temperature > 0 else None
+        needs_prompt = sampling.repetition_penalty != 1
+        self._prompt = np.unique(np.asarray(prompt if needs_prompt else (), dtype=np.int64))
         self._counts: dict[int, int] = {}
 
     def draw(self, logits: Logits, allowed: Mask | None = None) -> int:
         """Draw the next token from logits [v], among those allowed [v]."""
-        adjusted = self._adjust(logits)
-        if allowed is not None:
-            adjusted = np.where(allowed[: len(adjusted)], adjusted, -np.inf)
-        token = self._pick(adjusted)
-        self._counts[token] = self._counts.get(token, 0) + 1
+        token = self.pick(self.adjust(logits, allowed))
+        self.count(token)
         return token
 
     def describe(self, logits: Logits, token: int) -> TokenLogprobs | None:
@@ -91,12 +99,11 @@ class TokenSampler:
             return None
         wide = logits.astype(np.float64)
         logprobs = wide - wide.max() - np.log(np.exp(wide - wide.max()).sum())
-        likeliest = np.argsort(-logprobs, kind="stable")[:count]
-        top = tuple((int(other), float(logprobs[other])) for other in likeliest)
+        top = tuple((int(other), float(logprobs[other])) for other in likeliest(logprobs, count))
         return TokenLogprobs(token, float(logprobs[token]), top)
 
-    def _adjust(self, logits: Logits) -> Logits:
-        """Logits after penalties and bias; the given array stays as it is."""
+    def adjust(self, logits: Logits, allowed: Mask | None = None) -> Logits:
+        """Logits after penalties, bias and constraint; the given array stays as it is."""
         params = self.sampling
         adjusted = logits.astype(np.float32, copy=True)
         drawn = np.fromiter(self._counts, dtype=np.int64)
@@ -110,25 +117,58 @@ class TokenSampler:
             adjusted[drawn] -= params.presence_penalty + params.frequency_penalty * counts
         for token, bias in params.logit_bias.items():
             adjusted[token] += bias
+        if allowed is not None:
+            adjusted = np.where(allowed[: len(adjusted)], adjusted, -np.inf).astype(np.float32)
         return adjusted
 
-    def _pick(self, logits: Logits) -> int:
+    def count(self, token: int) -> None:
+        """Count a drawn token for the penalties of those to come."""
+        if self.sampling.penalizes:
+            self._counts[token] = self._counts.get(token, 0) + 1
+
+    def pick(self, logits: Logits, share: float | None = None) -> int:
+        """Draw from adjusted logits [v], by the order of the whole vocabulary.
+
+        Args:
+            logits: after ``adjust``.
+            share: the draw's random number; None takes the next one.
+        """
         params = self.sampling
         if params.temperature <= 0:
             return int(logits.argmax())
-        weights = np.exp((logits - logits.max()).astype(np.float64) / params.temperature)
-        order = np.argsort(-weights, kind="stable")
-        ranked = weights[order]
-        kept = int(np.count_nonzero(ranked >= params.min_p))  # the likeliest weight is 1
+        highest = logits.max()
+        if not np.isfinite(highest):  # no token is allowed, or the model gave no number
+            return int(logits.argmax())
+        shifted = logits - highest
+        ranked = -np.sort(-shifted)
+        weights = np.exp(ranked.astype(np.float64) * (1 / params.temperature))
+        kept = max(1, int(np.count_nonzero(weights >= params.min_p)))  # the likeliest weight is 1
         if params.top_k > 0:
             kept = min(kept, params.top_k)
-        cumulated = ranked[:kept].cumsum()
+        cumulated = weights[:kept].cumsum()
+        total = cumulated[-1]
+        if kept == len(weights):  # in the vocabulary's order, a sum that needs no sorting
+            total = np.exp(shifted.astype(np.float64) * (1 / params.temperature)).sum()
         if params.top_p < 1:
             # The token that crosses the threshold still belongs to the nucleus.
-            kept = int(np.searchsorted(cumulated, params.top_p * cumulated[-1])) + 1
-        return int(order[self._pick_rank(cumulated[:kept])])
+            kept = min(int(np.searchsorted(cumulated, params.top_p * total)) + 1, kept)
+            total = cumulated[kept - 1]
+        share = self.next_share() if share is None else share
+        rank = min(int(np.searchsorted(cumulated[:kept], share * total, side="right")), kept - 1)
+        # Equal logits rank in the vocabulary's order, so values are sorted and places are not.
+        ties = rank - int(np.searchsorted(-ranked, -ranked[rank]))
+        return int(np.flatnonzero(shifted == ranked[rank])[ties])
 
-    def _pick_rank(self, cumulated: NDArray[np.float64]) -> int:
-        """A rank, each as likely as its step in ``cumulated`` is high."""
-        share = self._random.random() * cumulated[-1]
-        return min(int(np.searchsorted(cumulated, share, side="right")), len(cumulated) - 1)
+    def next_share(self) -> float:
+        """The draw's random number, from 0 to 1, before it is taken."""
+        assert self._random is not None
+        return float(self._random.random())
+
+
+def likeliest(values: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Places of the ``count`` highest values, the highest first, equal ones in their order."""
+    if not 0 < count < len(values):
+        return np.argsort(-values, kind="stable")[:count]
+    least = np.partition(values, len(values) - count)[len(values) - count]
+    places = np.flatnonzero(values >= least)
+    return places[np.argsort(-values[places], kind="stable")][:count]

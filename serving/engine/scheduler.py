@@ -76,6 +76,11 @@ class BatchStep:
         """Some row is fed a token."""
         return any(token != IDLE for token in self.tokens)
 
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of prompts that are read."""
+        return sum(len(chunk.tokens) for chunk in self.chunks)
+
 
 @dataclass
 class Scheduler:
@@ -83,7 +88,6 @@ class Scheduler:
 
     slots: int
     queue: int
-    prefill_tokens: int
     rows: list[DecodingSequence] = field(default_factory=list)
     waiting: deque[DecodingSequence] = field(default_factory=deque)
 
@@ -100,12 +104,21 @@ class Scheduler:
             raise QueueFull
         self.waiting.append(job)
 
-    def schedule_step(self) -> BatchStep:
-        """Decide on the next step, and take it as done."""
+    @property
+    def decoding(self) -> bool:
+        """Some row is fed a token in the next step."""
+        return any(job.decoding and not job.finished for job in self.rows)
+
+    def schedule_step(self, prompt_tokens: int) -> BatchStep:
+        """Decide on the next step, and take it as done.
+
+        Args:
+            prompt_tokens: most tokens of prompts that it reads.
+        """
         leaves = self._free_rows()
         joins = self._admit_waiting()
         tokens = [job.last_token if job.decoding else IDLE for job in self.rows]
-        return BatchStep(leaves, joins, self._chunk_prompts(), list(self.rows), tokens)
+        return BatchStep(leaves, joins, self._chunk_prompts(prompt_tokens), list(self.rows), tokens)
 
     def clear(self) -> list[DecodingSequence]:
         """Drop everything; returns the sequences that were not finished."""
@@ -131,10 +144,9 @@ class Scheduler:
                 self.rows.append(job)
         return len(self.rows) - before
 
-    def _chunk_prompts(self) -> list[PromptChunk]:
+    def _chunk_prompts(self, budget: int) -> list[PromptChunk]:
         """Cut chunks of prompts, in the order of arrival, within one step's budget of tokens."""
         pieces: list[PromptChunk] = []
-        budget = self.prefill_tokens
         for row, job in enumerate(self.rows):
             if job.decoding or budget == 0:
                 continue

@@ -14,14 +14,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import DataError
 from components.core.log import get_logger
-from components.core.settings import adapters_folder, thread_count
+from components.core.settings import adapters_folder, endpoint_limit_overrides, thread_count
 from components.export.onnx.cache_memory import check_cache_memory, longest_context
 from components.export.onnx.decoding_threads import DecodingThreads, ThreadTunedBatch
 from components.export.onnx.ragged_runtime import OnnxModel
 from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.chat.token_bytes import token_bytes
 from components.text.chat.tokenizer_files import TOKENIZER_FILE, tokenizer_digest
-from serving.api.limits import EndpointLimits
+from serving.api.limits import EndpointLimits, override_limits
 from serving.api.openai_endpoint import LoadedModel
 from serving.engine.adapter_index import AdapterEntry, read_adapter_index
 from serving.engine.batching_engine import Engine
@@ -67,11 +67,13 @@ def open_endpoint(folder: Path) -> LoadedModel:
     """Load graph and tokenizer (half a second for a small model).
 
     Raises:
-        ConfigError: MODELMILL_THREADS or MODELMILL_SPIN says nothing of use, the context that the
-            limits ask for is longer than the model's, or the memory does not hold it.
+        ConfigError: MODELMILL_THREADS, MODELMILL_SPIN or MODELMILL_ENDPOINT_LIMITS says nothing of
+            use, the context that the limits ask for is longer than the model's, or the memory does
+            not hold it.
         DataError: a file is missing or damaged, or the tokenizer is not that of the model.
     """
     endpoint = read_endpoint(folder)
+    limits = override_limits(endpoint.limits, endpoint_limit_overrides())
     bundle = folder / BUNDLE_FOLDER
     tokenizer = open_tokenizer(bundle)
     if endpoint.tokenizer and tokenizer_digest(bundle) != endpoint.tokenizer:
@@ -84,10 +86,8 @@ def open_endpoint(folder: Path) -> LoadedModel:
     if adapted is not None:
         adapters = read_adapter_index(adapted, endpoint.bundle, endpoint.form).adapters
     model = OnnxModel((adapted or bundle / endpoint.form) / GRAPH_FILE, 1)
-    context = _served_context(model, endpoint.limits)
-    threads = DecodingThreads(
-        model, endpoint.limits.threads or thread_count(), slots=endpoint.limits.slots
-    )
+    context = _served_context(model, limits)
+    threads = DecodingThreads(model, limits.threads or thread_count(), slots=limits.slots)
     threads.start()
     # A vocabulary may be padded beyond the tokenizer's; those tokens have no text.
     table = token_bytes(tokenizer)
@@ -96,16 +96,16 @@ def open_endpoint(folder: Path) -> LoadedModel:
         partial(ThreadTunedBatch, model, threads, context),
         context,
         frozenset(tokenizer.stop_ids),
-        endpoint.limits,
+        limits,
     )
     return LoadedModel(
         model=endpoint.model,
         created=endpoint.created,
         fingerprint=endpoint.bundle[:12],
-        prompts=PromptEncoder(tokenizer, table, context, endpoint.limits.queue),
+        prompts=PromptEncoder(tokenizer, table, context, limits.queue),
         table=table,
         engine=engine,
-        limits=endpoint.limits,
+        limits=limits,
         adapters=adapters,
         version=endpoint.version,
     )

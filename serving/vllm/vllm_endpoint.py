@@ -116,11 +116,15 @@ async def serve_vllm(server: VllmServer, host: str, port: int) -> None:
         MillError: vLLM cannot start, or died too often.
     """
     proxy = VllmProxy(server)
+
+    class LimitedProtocol(BoundedHttpProtocol):
+        send_seconds = server.spec.limits.send_seconds
+
     config = uvicorn.Config(
         VllmEndpointApp(server, proxy, endpoint_api_key()),
         host=host,
         port=port,
-        http=BoundedHttpProtocol,
+        http=LimitedProtocol,
         lifespan="off",
         log_level="error",
         access_log=False,

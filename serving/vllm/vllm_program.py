@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.publish.registry.model_registry import RegisteredVersion
-from serving.api.limits import EndpointLimits
+from serving.api.limits import EndpointLimits, check_context, override_limits
 from serving.engine.engine_program import HF_FORM
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ ARCHITECTURES = frozenset(
 """Classes that ``export_hf`` writes, all of which vLLM runs without code from a folder."""
 VLLM_LIMITS = EndpointLimits(slots=256, queue=256)
 """256 is vLLM's own default of sequences together; a GPU is idle with an engine's 16."""
+_ONNX_LIMITS = frozenset({"threads", "prefill_tokens"})
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM's ``--max-lora-rank`` takes."""
 MAX_VLLM_RANK = VLLM_RANKS[-1]
@@ -76,6 +77,19 @@ class VllmProgram:
     def folder(self) -> Path:
         """Folder in Hugging Face's format."""
         return self.spec.folder
+
+    def override_limits(self, limits: Mapping[str, object]) -> VllmProgram:
+        """The same program with some limits replaced.
+
+        Raises:
+            ConfigError: a limit is not one of vLLM's, out of its bounds or beyond the model.
+        """
+        if own := sorted(_ONNX_LIMITS & limits.keys()):
+            option = own[0].replace("_", "-")
+            raise ConfigError(f"--{option}: a limit of the engine onnx, which vLLM does not have")
+        replaced = override_limits(self.spec.limits, limits)
+        context = check_context(replaced, self.spec.context)
+        return VllmProgram(self.spec.model_copy(update={"limits": replaced, "context": context}))
 
     def add_adapters(self, adapters: Sequence[ServedAdapter]) -> VllmProgram:
         """The same program with adapters beside the model."""

@@ -21,9 +21,11 @@ from components.text.chat.token_bytes import token_bytes
 from components.text.chat.tokenizer_files import drop_guards
 from serving.api.limits import EndpointLimits
 from serving.api.openai_endpoint import LoadedModel, create_app
-from serving.engine.batching_engine import DecodingBatch, Engine, MemoryBatch
+from serving.engine.batching_engine import Engine
+from serving.engine.decoding_batch import DecodingBatch
 from serving.engine.prompt_encoder import PromptEncoder
 from serving.engine.served_folder import Endpoint
+from tests.serving.memory_batch import MemoryBatch
 
 TEXT = ["Serialize obj to a JSON formatted str, then write it to the file."]
 

@@ -125,9 +125,10 @@ class DecodingThreads:
         """Decode one token for ``rows`` rows, on the threads whose turn it is."""
         if len(self._counts) == 1:
             return decode()
+        begins = self.opens_sessions(rows)
         self._steps += 1
         watch = self._watches.setdefault(rows, SlowdownWatch(self._clock))
-        if self._can_compare and (self._steps == FIRST_STEPS or watch.is_due()):
+        if begins:
             self._begin_comparison(rows)
         comparison = self._comparison
         if comparison is not None and comparison.rows == rows:
@@ -144,6 +145,13 @@ class DecodingThreads:
         logits, seconds = self._time_decode(decode)
         watch.note_step(seconds)
         return logits
+
+    def opens_sessions(self, rows: int) -> bool:
+        """True if the next step of so many rows begins a comparison, which takes long."""
+        if len(self._counts) == 1 or not self._can_compare:
+            return False
+        watch = self._watches.setdefault(rows, SlowdownWatch(self._clock))
+        return self._steps + 1 == FIRST_STEPS or watch.is_due()
 
     def _open_session(self, count: int) -> None:
         """Open a session in place of the present one, unless it is the same."""
@@ -221,3 +229,7 @@ class ThreadTunedBatch(RaggedBatch):
     def step(self, tokens: Ids) -> Logits:
         """Decode one token for each row, as ``RaggedBatch.step`` does, and time it."""
         return self._threads.step(len(tokens), lambda: RaggedBatch.step(self, tokens))
+
+    def opens_sessions(self, rows: int) -> bool:
+        """True if the next step of so many rows takes long, since it opens further sessions."""
+        return self._threads.opens_sessions(rows)

@@ -190,6 +190,10 @@ class RaggedBatch:
             cache[row, :, :length] = cache[last, :, :length]
         return last
 
+    def opens_sessions(self, rows: int) -> bool:
+        """False: a step of this batch computes and does nothing else."""
+        return False
+
     def read_prefix(self, row: int, length: int) -> CachedPrefix:
         """Copy the first positions of a row, for rows that begin with the same tokens.
 

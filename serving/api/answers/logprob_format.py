@@ -33,6 +33,11 @@ class TokenTexts:
         self.spelled_table = spelled
         """The bytes of each token, special ones spelt."""
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens."""
+        return len(self.table)
+
     def spell(self, token: int) -> str:
         """A token's text."""
         if token in self._spellings:
@@ -49,7 +54,15 @@ class TokenTexts:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of tokens, special ones left out."""
-        return b"".join(self.table[token] for token in tokens).decode("utf-8", "replace")
+        return _join(self.table, tokens)
+
+    def decode_spelled(self, tokens: Sequence[int]) -> str:
+        """Text of tokens, special ones spelt."""
+        return _join(self.spelled_table, tokens)
+
+
+def _join(table: Sequence[bytes], tokens: Sequence[int]) -> str:
+    return b"".join(table[token] for token in tokens).decode("utf-8", "replace")
 
 
 def describe_chat_logprobs(tokens: Sequence[ShownToken], texts: TokenTexts) -> dict[str, Any]:

@@ -16,7 +16,9 @@ import pytest
 from components.text.chat.chat_tokenizer import ChatTokenizer
 from serving.api.openai_endpoint import LoadedModel
 from serving.api.request_schema import CompletionRequest, derive_seed
-from serving.engine.batching_engine import Logits, MemoryBatch
+from serving.engine.decoding_batch import SavedPrefix
+from serving.engine.sampling import Logits
+from tests.serving.memory_batch import MemoryBatch
 
 MakeServed = Callable[..., LoadedModel]
 Listen = Callable[..., AbstractContextManager[str]]
@@ -31,8 +33,14 @@ class Scripted(MemoryBatch):
         super().__init__(vocabulary, slots)
         self.script = script
 
-    def feed(self, first: int, pieces: Sequence[Sequence[int]]) -> list[Logits]:
-        return [np.stack([self._favour(0)] * len(piece)) for piece in pieces]
+    def feed_rows(self, rows: Sequence[int], pieces: Sequence[Sequence[int]]) -> Logits:
+        return np.stack([self._favour(0)] * len(pieces))
+
+    def read_prefix(self, row: int, length: int) -> SavedPrefix:
+        return np.zeros(length)
+
+    def write_prefix(self, row: int, prefix: SavedPrefix, length: int) -> None:
+        """The prompt changes nothing in the answer."""
 
     def step(self, tokens: Sequence[int]) -> Logits:
         for row, token in zip(self.rows, tokens, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -9,7 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
+from serving.api.auth import RequestGuard
+from serving.api.limits import EndpointLimits
 from serving.api.openai_endpoint import LoadedModel
 
 MakeServed = Callable[..., LoadedModel]
@@ -126,3 +130,26 @@ def test_equal_readings_are_one_prompt(listening: Listen, make_served: MakeServe
         empty = [answer({"role": "assistant", **content}) for content in NOTHING]
     assert told[0] == told[1] != empty[0]
     assert empty == [empty[0]] * len(NOTHING)
+
+
+def test_half_a_body_is_no_request() -> None:
+    """A client that ends within its body asked nothing, though the half may be valid JSON."""
+    reached: list[Scope] = []
+
+    async def never(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope)
+
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"{}", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nobody hears it")
+
+    scope = {"type": "http", "headers": [(b"host", b"localhost")], "client": ("127.0.0.1", 1)}
+    asyncio.run(RequestGuard(never, EndpointLimits(), None)(scope, receive, send))
+    assert not reached

@@ -16,7 +16,9 @@ from components.core.errors import ConfigError
 from components.text.chat.chat_tokenizer import ChatTokenizer
 from serving.api.auth import check_host
 from serving.api.openai_endpoint import LoadedModel
-from serving.engine.batching_engine import Logits, MemoryBatch
+from serving.engine.decoding_batch import SavedPrefix
+from serving.engine.sampling import Logits
+from tests.serving.memory_batch import MemoryBatch
 
 MakeServed = Callable[..., LoadedModel]
 Listen = Callable[..., AbstractContextManager[str]]
@@ -31,8 +33,14 @@ class Reciting(MemoryBatch):
         super().__init__(vocabulary, slots)
         self.tokens, self.pause = tokens, pause
 
-    def feed(self, first: int, pieces: Sequence[Sequence[int]]) -> list[Logits]:
-        return [np.stack([self._next(0)] * len(piece)) for piece in pieces]
+    def feed_rows(self, rows: Sequence[int], pieces: Sequence[Sequence[int]]) -> Logits:
+        return np.stack([self._next(0)] * len(pieces))
+
+    def read_prefix(self, row: int, length: int) -> SavedPrefix:
+        return np.zeros(length)
+
+    def write_prefix(self, row: int, prefix: SavedPrefix, length: int) -> None:
+        """The prompt changes nothing in the answer."""
 
     def step(self, tokens: Sequence[int]) -> Logits:
         time.sleep(self.pause)

@@ -19,6 +19,7 @@ from serving.api.openapi_document import describe_api
 from serving.api.request_body import parse_request
 from serving.api.request_fields import NEUTRAL_VALUES, NO_EFFECT
 from serving.api.request_schema import ChatRequest, CompletionRequest
+from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 
 DOCUMENT = describe_api("tiny", has_key=False)
 ASK: dict[str, Any] = {
@@ -42,7 +43,8 @@ def address(
         yield listens
 
 
-SERVED = sorted({*ChatRequest.model_fields, *CompletionRequest.model_fields})
+REQUESTS = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
+SERVED = sorted({field for request in REQUESTS for field in request.model_fields})
 FIELDS = st.sampled_from(SERVED) | st.sampled_from(sorted({*NEUTRAL_VALUES, *NO_EFFECT}))
 NUMBERS = st.integers(-3, 70) | st.floats(-3, 3).filter(lambda number: not number.is_integer())
 SCALARS = st.none() | st.booleans() | NUMBERS | st.text(max_size=3) | st.sampled_from("13")
@@ -59,7 +61,12 @@ BODIES = st.dictionaries(FIELDS | st.text(max_size=4), VALUES, max_size=4)
 
 @pytest.mark.parametrize(
     ("request_type", "least"),
-    [(ChatRequest, {"messages": [{}]}), (CompletionRequest, {"prompt": "x"})],
+    [
+        (ChatRequest, {"messages": [{}]}),
+        (CompletionRequest, {"prompt": "x"}),
+        (TokenizeRequest, {"prompt": "x"}),
+        (DetokenizeRequest, {"tokens": [1]}),
+    ],
 )
 @settings(max_examples=600, deadline=None, database=None, derandomize=True)
 @given(fields=BODIES)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import uvicorn
 import uvicorn.protocols.http.auto
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import serving.bento.service  # noqa: F401  (it installs the protocol)
 from serving.api.openai_endpoint import LoadedModel, create_app
@@ -24,14 +27,27 @@ class HastyProtocol(BoundedHttpProtocol):
     """With little patience."""
 
     head_seconds = 0.4
+    send_seconds = 0.4
 
 
 @pytest.fixture
 def port(make_served: Callable[..., LoadedModel]) -> Iterator[int]:
     outer = FastAPI()
     outer.mount("/v1", create_app(make_served(body_seconds=0.4), None))
+    with serving_app(outer) as listens:
+        yield listens
+
+
+@contextmanager
+def serving_app(app: ASGIApp) -> Iterator[int]:
+    """An application behind the protocol, on the loop that serves; yields its port."""
     config = uvicorn.Config(
-        outer, http=HastyProtocol, log_level="error", lifespan="off", timeout_keep_alive=60
+        app,
+        http=HastyProtocol,
+        loop="uvloop",
+        log_level="error",
+        lifespan="off",
+        timeout_keep_alive=60,
     )
     server = uvicorn.Server(config)
     with socket.socket() as listener:
@@ -228,3 +244,52 @@ def test_line_ends_between_requests_do_not_keep_a_connection(port: int) -> None:
             said += client.recv(65536)
         client.sendall(b"\r\n")
         assert client.recv(65536) == b""
+
+
+class PouringApp:
+    """Sends without end; notes how much, and that the client is gone."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.ended = threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gone = asyncio.Event()
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                continue
+            gone.set()
+
+        watching = asyncio.create_task(watch())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not gone.is_set():
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+            self.sent += 65536
+        await watching
+        self.ended.set()
+
+
+@pytest.mark.parametrize("reads", [0, 1])
+def test_a_client_that_does_not_read_is_cut_off(reads: int) -> None:
+    """Nothing piles up meanwhile but what the sockets hold; the answer is given up."""
+    app = PouringApp()
+    with serving_app(app) as port, socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for _ in range(300):
+            if app.ended.wait(0.05):
+                break
+            if reads:
+                client.recv(reads)
+        assert app.ended.is_set()
+    assert app.sent < 50 << 20
+
+
+def test_a_client_that_reads_is_not_cut_off() -> None:
+    app = PouringApp()
+    with serving_app(app) as port, socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        ends = time.monotonic() + 1.5
+        while time.monotonic() < ends:
+            assert client.recv(1 << 20)
+        assert not app.ended.is_set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import sqlite3
@@ -19,7 +20,7 @@ import yaml
 
 from components.core.action import Change, Workspace
 from components.core.errors import ConfigError, DataError, GateFailed, MillError
-from components.core.settings import Settings, child_environment
+from components.core.settings import ENDPOINT_LIMITS_VARIABLE, Settings, child_environment
 from components.core.stats.figures import read_report
 from components.core.store.artifact import Bento, Bundle, Lineage, ModelVersion
 from components.core.store.workdir import Workdir
@@ -31,6 +32,7 @@ from serving.api.limits import EndpointLimits
 from serving.bento import build_bento as packaging
 from serving.bento.bento_sources import BentoSources, collect_service_sources, pin_packages
 from serving.bento.build_bento import PackageConfig, dry_run_package, package
+from serving.engine.served_folder import open_endpoint
 from serving.gateway.backend import start_backend
 from serving.gateway.server_process import run_server
 from serving.smoke_test import SmokeConfig, smoke
@@ -397,3 +399,30 @@ def test_what_cannot_be_served_says_why(
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"--port {port}: address already in use"):
             running.serve_forever(settings, port=port)
+
+
+def test_limits_are_checked_before_a_server_starts_and_handed_to_it(
+    built: Change[Bento], workspace: Workspace, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = workspace.settings
+    registry(settings, bundle)
+    monkeypatch.setenv(ENDPOINT_LIMITS_VARIABLE, "")
+    monkeypatch.setattr(running, "exec_foreground", lambda *_, **__: None)
+    monkeypatch.setattr(running, "_check_port", lambda *_: None)
+    for limits, says in [
+        ({"slots": 0}, "slots 0: input should be greater than or equal to 1"),
+        ({"context": 97}, "context 97: the model's cache holds 96 tokens"),
+        ({"slot": 4}, "slot 4: extra inputs are not permitted"),
+    ]:
+        with pytest.raises(ConfigError, match=says) as told:
+            running.serve_forever(settings, limits=limits)
+        assert "\n" not in str(told.value)
+        assert os.environ[ENDPOINT_LIMITS_VARIABLE] == ""
+    running.serve_forever(settings, limits={"slots": 3, "context": 90, "send_seconds": 5.0})
+    folder = workspace.artifact_folder(built.artifact).resolve()
+    served = open_endpoint(folder / "src")
+    assert (served.limits.slots, served.limits.send_seconds) == (3, 5.0)
+    assert (served.engine.context, served.limits.queue) == (90, CONFIG.limits.queue)
+    monkeypatch.setenv(ENDPOINT_LIMITS_VARIABLE, "[3]")
+    with pytest.raises(ConfigError, match="no JSON object"):
+        open_endpoint(folder / "src")

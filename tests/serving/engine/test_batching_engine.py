@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from serving.api.limits import EndpointLimits
-from serving.engine.batching_engine import Engine, MemoryBatch
-from serving.engine.generation import EngineFailed, Generation
+from serving.engine.batching_engine import Engine
+from serving.engine.generation import AnswerOptions, EngineFailed, Generation
 from serving.engine.sampling import SamplingParams
 from serving.engine.scheduler import QueueFull
+from tests.serving.memory_batch import MemoryBatch
 
 VOCABULARY, CONTEXT, STOPS = 50, 40, frozenset({0, 4})
 GREEDY = SamplingParams(temperature=0)
@@ -26,7 +29,7 @@ def alone(prompt: Sequence[int], limit: int) -> list[int]:
     """Greedy decoding of one sequence, without any engine."""
     batch = MemoryBatch(VOCABULARY, 1)
     batch.join()
-    logits = batch.feed(0, [prompt])[0][-1]
+    logits = batch.feed_rows([0], [prompt])[0]
     out: list[int] = []
     while len(out) < min(limit, CONTEXT - len(prompt)):
         token = int(logits.argmax())
@@ -143,5 +146,55 @@ def test_a_prompt_without_room_is_refused(prompt: list[int]) -> None:
     async def run() -> None:
         with pytest.raises(ValueError, match="context of 40"):
             engine().submit(prompt, GREEDY, 5)
+
+    asyncio.run(run())
+
+
+class Observed(MemoryBatch):
+    """Notes the threads that its steps run in."""
+
+    def __init__(self, slots: int, pause: float = 0.0) -> None:
+        super().__init__(VOCABULARY, slots)
+        self.pause, self.threads = pause, list[threading.Thread]()
+
+    def step(self, tokens: Sequence[int]) -> np.ndarray:
+        time.sleep(self.pause)
+        self.threads.append(threading.current_thread())
+        return super().step(tokens)
+
+
+@pytest.mark.parametrize(("pause", "inline"), [(0.0, True), (0.01, False)])
+def test_short_steps_run_in_the_event_loop_and_long_ones_beside_it(
+    pause: float, inline: bool
+) -> None:
+    async def run() -> None:
+        batch = Observed(2, pause)
+        made = Engine(lambda n: batch, CONTEXT, STOPS, EndpointLimits(slots=2))
+        options = AnswerOptions(ignores_end=True)
+        await all_of(made.submit([7, 8], GREEDY, 38, options))
+        in_loop = [thread is threading.current_thread() for thread in batch.threads]
+        assert not in_loop[0]  # nothing was measured yet
+        assert (sum(in_loop[-16:]) > 8) == inline
+
+    asyncio.run(run())
+
+
+def test_an_answer_whose_rules_fail_ends_alone() -> None:
+    class Broken:
+        ended = False
+
+        def allowed_tokens(self, remaining: int) -> np.ndarray:
+            raise ValueError("no such rule")
+
+        def accept_token(self, token: int) -> None: ...
+
+    async def run() -> None:
+        made = engine()
+        broken = made.submit([7], GREEDY, 5, AnswerOptions(constraint=Broken()))
+        good = made.submit([8, 9], GREEDY, 5)
+        assert await all_of(good) == alone([8, 9], 5)
+        with pytest.raises(EngineFailed, match="no such rule"):
+            await broken.wait_beyond(0)
+        assert made.busy == (0, 0)
 
     asyncio.run(run())

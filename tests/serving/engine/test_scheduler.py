@@ -5,8 +5,8 @@ import pytest
 from serving.engine.scheduler import IDLE, DecodingSequence, QueueFull, Scheduler
 
 
-def scheduler(slots: int = 2, queue: int = 2, prefill: int = 4) -> Scheduler:
-    return Scheduler(slots, queue, prefill)
+def scheduler(slots: int = 2, queue: int = 2) -> Scheduler:
+    return Scheduler(slots, queue)
 
 
 def test_first_come_first_served_and_the_queue_has_an_end() -> None:
@@ -16,20 +16,20 @@ def test_first_come_first_served_and_the_queue_has_an_end() -> None:
         made.submit(job)
     with pytest.raises(QueueFull):
         made.submit(DecodingSequence([1]))
-    assert made.schedule_step().rows == jobs[:2]
+    assert made.schedule_step(4).rows == jobs[:2]
 
     jobs[0].finished = True
-    assert made.schedule_step().rows == [jobs[1], jobs[2]]
+    assert made.schedule_step(4).rows == [jobs[1], jobs[2]]
 
 
 def test_a_long_prompt_goes_in_by_pieces_while_others_decode() -> None:
     made = scheduler()
     short, long = DecodingSequence([1]), DecodingSequence(list(range(10)))
     made.submit(short)
-    made.schedule_step()
+    made.schedule_step(4)
     short.last_token = 42
     made.submit(long)
-    turns = [made.schedule_step() for _ in range(3)]
+    turns = [made.schedule_step(4) for _ in range(3)]
     assert [[list(p.tokens) for p in turn.chunks] for turn in turns] == [
         [[0, 1, 2, 3]],
         [[4, 5, 6, 7]],
@@ -38,7 +38,7 @@ def test_a_long_prompt_goes_in_by_pieces_while_others_decode() -> None:
     assert [turn.chunks[0].last for turn in turns] == [False, False, True]
     assert [turn.tokens for turn in turns] == [[42, IDLE]] * 3
     long.last_token = 7
-    assert made.schedule_step().tokens == [42, 7]
+    assert made.schedule_step(4).tokens == [42, 7]
 
 
 def test_the_last_row_takes_a_freed_place() -> None:
@@ -46,9 +46,9 @@ def test_the_last_row_takes_a_freed_place() -> None:
     jobs = [DecodingSequence([1]) for _ in range(3)]
     for job in jobs:
         made.submit(job)
-    made.schedule_step()
+    made.schedule_step(4)
     jobs[0].finished = jobs[1].finished = True
-    plan = made.schedule_step()
+    plan = made.schedule_step(4)
     assert plan.leaves == [1, 0]
     assert plan.rows == [jobs[2]]
 
@@ -61,7 +61,7 @@ def test_who_gave_up_while_waiting_takes_no_slot_and_no_place_in_the_queue() -> 
     jobs[0].finished = jobs[1].finished = True
     late = DecodingSequence([1])
     made.submit(late)
-    assert made.schedule_step().rows == [late]
+    assert made.schedule_step(4).rows == [late]
     late.finished = True
-    made.schedule_step()
-    assert made.schedule_step().empty
+    made.schedule_step(4)
+    assert made.schedule_step(4).empty

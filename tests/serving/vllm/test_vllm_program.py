@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from components.core.errors import ConfigError, MillError
 from components.core.settings import Settings
+from components.export.onnx.adapter_files import read_adapter
 from components.publish.registry.model_registry import BUNDLE_TAG, RegisteredVersion
+from models.decoder import Decoder
+from models.shape import DecoderShape
 from serving.serve_model import find_program
 from serving.vllm.vllm_program import VllmSpec, find_vllm_program
 from serving.vllm.vllm_server import (
@@ -19,6 +23,7 @@ from serving.vllm.vllm_server import (
     summarize_vllm_output,
     vllm_command,
 )
+from tests.export.onnx.adapter_folders import write_adapter
 
 ENTRY = RegisteredVersion("tiny", 3, "models:/m-1", {BUNDLE_TAG: "f00d"}, ("champion",))
 
@@ -54,6 +59,31 @@ def test_a_version_is_served_from_its_form_by_its_context(
     assert command[command.index("--max-model-len") + 1] == "96"
     assert command[command.index("--served-model-name") + 1] == "tiny"
     assert "--trust-remote-code" not in command
+
+
+def test_limits_and_adapters_of_the_command_reach_vllm(
+    settings: Settings, devices: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    base = Decoder(DecoderShape(vocabulary=64, width=32, layers=1, hidden=32, context=16))
+    write_adapter(tmp_path / "red", base, rank=12)
+    write_adapter(tmp_path / "blue", base, rank=2)
+    adapters = [read_adapter(name, tmp_path / name) for name in ("red", "blue")]
+    found = find_vllm_program(settings, ENTRY, devices)
+    spec = found.override_limits({"slots": 7, "context": 50}).add_adapters(adapters).spec
+    command = vllm_command(spec, 99)
+    assert command[command.index("--max-num-seqs") + 1] == "7"
+    assert command[command.index("--max-model-len") + 1] == "50"
+    assert command[command.index("--max-lora-rank") + 1] == "16"
+    assert command[-2:] == [f"red={tmp_path / 'red'}", f"blue={tmp_path / 'blue'}"]
+    assert VllmSpec.model_validate_json(spec.model_dump_json()) == spec
+    for limits, says in [
+        ({"threads": 2}, "--threads: a limit of the engine onnx"),
+        ({"slots": 0}, "slots 0"),
+        ({"context": 97}, "context 97: the model's cache holds 96"),
+    ]:
+        with pytest.raises(ConfigError, match=says):
+            found.override_limits(limits)
 
 
 def refusal(settings: Settings, devices: Path) -> str:

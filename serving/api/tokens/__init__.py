@@ -1,0 +1,1 @@
+"""Routes that give tokens, texts and vectors in place of answers."""

@@ -1,0 +1,141 @@
+"""One step of the engine on the model: rows move, prompts are read, tokens are drawn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.core.log import get_logger
+from serving.engine.batch_sampling import BatchSampler
+from serving.engine.generation import EngineFailed, Generation
+from serving.engine.sampling import Logits, TokenLogprobs
+from serving.engine.scheduler import BatchStep, DecodingSequence
+
+log = get_logger(__name__)
+
+DrawnToken = tuple[Generation, int, TokenLogprobs | None]
+SavedPrefix = NDArray[np.generic]
+"""Keys and values of a row's first positions."""
+
+
+class DecodingBatch(Protocol):
+    """Interface of a model's batch: rows that grow, join and leave (``RaggedBatch``)."""
+
+    def join(self, adapter: int = 0) -> int:
+        """Take a free slot, for an adapter's row or one without (0); returns it, the last row."""
+        ...
+
+    def leave(self, row: int) -> int | None:
+        """Free a row; the last row takes its place."""
+        ...
+
+    def feed_rows(self, rows: Sequence[int], pieces: Sequence[Sequence[int]]) -> Logits:
+        """Append a piece of a prompt to each of these rows; logits behind each [rows, v]."""
+        ...
+
+    def step(self, tokens: Sequence[int]) -> Logits:
+        """One token for each row in use, or IDLE; logits [rows in use, v]."""
+        ...
+
+    def opens_sessions(self, rows: int) -> bool:
+        """True if the next step of so many rows takes long, since it opens further sessions."""
+        ...
+
+    def read_prefix(self, row: int, length: int) -> SavedPrefix:
+        """Copy a row's first positions out."""
+        ...
+
+    def write_prefix(self, row: int, prefix: SavedPrefix, length: int) -> None:
+        """Copy saved positions into a row, which then holds ``length`` tokens.
+
+        Args:
+            row: joined and empty.
+            prefix: of ``read_prefix``.
+            length: positions taken of it.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """Tokens that a step drew, and the seconds it took."""
+
+    drawn: list[DrawnToken]
+    prompt_seconds: float
+    """Of rows that moved and prompts that were read."""
+    decode_seconds: float
+    """Of decoding and drawing."""
+
+
+def execute_step(
+    batch: DecodingBatch,
+    plan: BatchStep,
+    sampler: BatchSampler,
+    clock: Callable[[], float] = time.perf_counter,
+) -> StepOutcome:
+    """Run one step on the model and draw a token for every row that got logits.
+
+    Args:
+        batch: of the model.
+        plan: of the scheduler.
+        sampler: draws for many rows.
+        clock: seconds; a test has its own.
+    """
+    began = clock()
+    drawn: list[DrawnToken] = []
+    for row in plan.leaves:
+        batch.leave(row)
+    for job in plan.joined:
+        batch.join(job.adapter)
+    if plan.chunks:
+        logits = batch.feed_rows([c.row for c in plan.chunks], [c.tokens for c in plan.chunks])
+        # Drawn before the next call of the model, which may write over these logits.
+        ends = [place for place, chunk in enumerate(plan.chunks) if chunk.last]
+        drawn = draw_tokens([plan.chunks[place].job for place in ends], logits, ends, sampler)
+    read = clock()
+    if plan.decodes:
+        active = [row for row, token in enumerate(plan.tokens) if token >= 0]
+        logits = batch.step(plan.tokens)
+        drawn += draw_tokens([plan.rows[row] for row in active], logits, active, sampler)
+    return StepOutcome(drawn, read - began, clock() - read)
+
+
+def draw_tokens(
+    jobs: Sequence[DecodingSequence], logits: Logits, rows: Sequence[int], sampler: BatchSampler
+) -> list[DrawnToken]:
+    """Draw a token for each answer by all of its rules; one whose rules fail ends alone.
+
+    Args:
+        jobs: the answers.
+        logits: of the model; they stay as they are.
+        rows: place of each answer in ``logits``.
+        sampler: draws for many rows.
+    """
+    if not jobs:
+        return []
+    own = logits if len(rows) == len(logits) else logits[list(rows)]
+    answers: list[Generation] = []
+    adjusted = own
+    for place, job in enumerate(jobs):
+        assert isinstance(job, Generation)
+        answers.append(job)
+        if not job.adjusts:
+            continue
+        if adjusted is own:
+            adjusted = own.copy()
+        try:
+            adjusted[place] = job.adjust(own[place])
+        except Exception as error:  # a grammar's or a rule's own, of any kind
+            log.exception("an answer's rules failed")
+            job.fail(EngineFailed(str(error)))
+    tokens = sampler.draw([answer.sampler for answer in answers], adjusted)
+    drawn: list[DrawnToken] = []
+    for place, (answer, token) in enumerate(zip(answers, tokens, strict=True)):
+        answer.sampler.count(token)
+        drawn.append((answer, token, answer.sampler.describe(own[place], token)))
+    return drawn

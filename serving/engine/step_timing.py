@@ -1,0 +1,95 @@
+"""Bookkeeping of the time that steps take: where the next one runs, and what of a prompt it reads.
+
+Pure: seconds come in, decisions go out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from statistics import median
+
+INLINE_SECONDS, EXECUTOR_SECONDS = 0.0015, 0.002
+"""A step expected to be shorter moves into the event loop, one expected to be longer out of it.
+The hand-over to a thread and back takes 0.1 ms, a quarter of a small model's step; beyond some
+2 ms, sockets would wait noticeably."""
+YIELD_SECONDS = 0.0005
+"""Of a step in the event loop, after which it is yielded to once: a request takes several turns of
+the loop to be read and to be answered, and a turn costs 0.01 ms."""
+RECENT_STEPS = 16
+"""Steps whose median counts: few enough to follow rows that come and go."""
+CHUNK_SHARE = 0.6
+"""Seconds of a chunk of prompts over those of a decoding step. Streams wait 1.6 times as long then;
+at most twice is wanted, also where a chunk takes longer than the last ones did."""
+MIN_CHUNK = 16
+"""Prompt tokens that a step reads at least: fewer take as long, by the model's cost for a call."""
+
+
+@dataclass
+class StepTimes:
+    """Seconds of recent steps of one engine.
+
+    Args:
+        most_prompt_tokens: budget of a step where nothing is decoded.
+    """
+
+    most_prompt_tokens: int
+    _decode: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    _alone: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    """Seconds a prompt token, of chunks read while nothing was decoded."""
+    _beside: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    """The same, of chunks read beside decoding rows: shorter ones, which cost more a token."""
+    _inline: bool = False
+
+    def note_step(
+        self, prompt_tokens: int, prompt_seconds: float, decode_seconds: float | None
+    ) -> None:
+        """Record a step.
+
+        Args:
+            prompt_tokens: read in it.
+            prompt_seconds: of reading them.
+            decode_seconds: of decoding; None where nothing was decoded.
+        """
+        if decode_seconds is not None:
+            self._decode.append(decode_seconds)
+        if prompt_tokens:
+            cost = prompt_seconds / prompt_tokens
+            (self._alone if decode_seconds is None else self._beside).append(cost)
+
+    def prompt_budget(self, *, decoding: bool) -> int:
+        """Prompt tokens that the next step may read."""
+        if not decoding:
+            return self.most_prompt_tokens
+        least = min(MIN_CHUNK, self.most_prompt_tokens)
+        if not (self._decode and self._beside):
+            return least
+        wanted = CHUNK_SHARE * median(self._decode) / max(median(self._beside), 1e-9)
+        return int(min(max(wanted, least), self.most_prompt_tokens))
+
+    def runs_inline(self, prompt_tokens: int, *, decoding: bool) -> bool:
+        """True if the next step is short enough for the event loop."""
+        expected = self._expect(prompt_tokens, decoding)
+        limit = EXECUTOR_SECONDS if self._inline else INLINE_SECONDS
+        inline = expected is not None and expected < limit
+        if not prompt_tokens:  # a chunk now and then does not move the decoding
+            self._inline = inline
+        return inline
+
+    def turns_to_yield(self, seconds: float) -> int:
+        """Turns of the event loop that a step which held it for so long gives up."""
+        return 1 + int(min(seconds, EXECUTOR_SECONDS) / YIELD_SECONDS)
+
+    def _expect(self, prompt_tokens: int, decoding: bool) -> float | None:
+        """Seconds of a step; None before such a one was measured."""
+        seconds = 0.0
+        if decoding:
+            if not self._decode:
+                return None
+            seconds += median(self._decode)
+        if prompt_tokens:
+            costs = self._beside if decoding else self._alone
+            if not costs:
+                return None
+            seconds += prompt_tokens * median(costs)
+        return seconds

@@ -1,0 +1,65 @@
+"""Model of the tests: a batch whose next token depends on all tokens so far and on nothing else."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from serving.engine.decoding_batch import SavedPrefix
+from serving.engine.sampling import Logits
+
+
+@dataclass
+class MemoryBatch:
+    """Batch of token lists in place of keys and values."""
+
+    vocabulary: int
+    slots: int
+    rows: list[list[int]] = field(default_factory=list)
+
+    def join(self, adapter: int = 0) -> int:
+        assert len(self.rows) < self.slots
+        self.rows.append([-adapter] if adapter else [])  # another adapter answers otherwise
+        return len(self.rows) - 1
+
+    def leave(self, row: int) -> int | None:
+        last = self.rows.pop()
+        if row == len(self.rows):
+            return None
+        self.rows[row] = last
+        return len(self.rows)
+
+    def feed_rows(self, rows: Sequence[int], pieces: Sequence[Sequence[int]]) -> Logits:
+        for row, piece in zip(rows, pieces, strict=True):
+            self.rows[row].extend(piece)
+        return np.stack([self._logits(row) for row in rows])
+
+    def opens_sessions(self, rows: int) -> bool:
+        return False
+
+    def read_prefix(self, row: int, length: int) -> SavedPrefix:
+        assert 0 < length <= len(self.rows[row])
+        return np.array(self.rows[row][:length])
+
+    def write_prefix(self, row: int, prefix: SavedPrefix, length: int) -> None:
+        assert not self.rows[row]
+        assert length <= len(prefix)
+        self.rows[row] = prefix[:length].tolist()
+
+    def step(self, tokens: Sequence[int]) -> Logits:
+        assert len(tokens) == len(self.rows)
+        nothing = np.zeros(self.vocabulary, dtype=np.float32)
+        for row, token in enumerate(tokens):
+            if token >= 0:
+                self.rows[row].append(token)
+        return np.stack(
+            [self._logits(r) if token >= 0 else nothing for r, token in enumerate(tokens)]
+        )
+
+    def _logits(self, row: int) -> Logits:
+        digest = zlib.crc32(repr([int(token) for token in self.rows[row]]).encode())
+        logits = np.random.default_rng(digest).normal(size=self.vocabulary) * 3
+        return logits.astype(np.float32)
