@@ -25,11 +25,11 @@ from components.publish.bento_folders import (
 from components.publish.promotion.next_commands import MAKES_ONE
 from components.publish.promotion.unpromoted_version import describe_newest
 from components.publish.registry.model_registry import CHAMPION, RegisteredVersion, list_versions
-from serving.adapter_build import build_adapted_graph, parse_adapters, read_adapters
+from serving.adapters.adapter_build import build_adapted_graph, parse_adapters, read_adapters
 from serving.api.auth import check_host
 from serving.api.limits import check_context, override_limits
-from serving.engine.engine_program import HF_FORM, ONNX_FORMS, EngineName, EngineProgram
 from serving.engine.served_folder import BUNDLE_FOLDER, GRAPH_FILE, read_endpoint
+from serving.engine_program import HF_FORM, ONNX_FORMS, EngineName, EngineProgram
 from serving.gateway.foreground import exec_foreground
 
 

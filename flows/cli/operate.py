@@ -10,7 +10,7 @@ from rich.console import Console
 
 from components.core import settings
 from flows.cli.app import Json, app, print_result
-from serving.engine.engine_program import EngineName
+from serving.engine_program import EngineName
 
 LIMITS = "Limits (in place of those that the model was packed with)"
 

@@ -25,7 +25,22 @@ class EndpointLimits(StageConfig):
         "as much of it as the memory holds for all slots",
     )
     prefill_tokens: int = Field(
-        default=256, ge=1, description="prompt tokens read between two decoding steps"
+        default=256,
+        ge=1,
+        description="most prompt tokens read between two decoding steps; while answers are being "
+        "decoded, fewer, by measured time",
+    )
+    prefix_bytes: int = Field(
+        default=64 << 20,
+        ge=0,
+        description="memory for prompts read before, so that one which begins like them is not "
+        "read again; 0 reads each whole",
+    )
+    queue_seconds: float = Field(
+        default=30.0, gt=0, description="longest a request waits for a slot before it is refused"
+    )
+    answer_seconds: float = Field(
+        default=600.0, gt=0, description="longest an answer grows before it ends where it is"
     )
     threads: int | None = Field(
         default=None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from serving.adapters.adapter_index import AdapterEntry
 from serving.api.answers.answer_choice import AnswerChoice
 from serving.api.answers.answer_writer import AnswerWriter
 from serving.api.answers.logprob_format import TokenTexts
@@ -28,12 +29,11 @@ from serving.api.request_schema import ChatRequest, CompletionRequest, Generatio
 from serving.api.response_format import CHAT_FORMAT, COMPLETION_FORMAT, ResponseEnvelope
 from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 from serving.api.tokens.token_routes import detokenize, tokenize
-from serving.engine.adapter_index import AdapterEntry
 from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
 from serving.engine.generation import Generation
 from serving.engine.prompt_encoder import PromptEncoder, encode_prompts
-from serving.engine.scheduler import QueueFull
+from serving.engine.waiting_queue import QueueFull
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -253,6 +253,11 @@ async def _answer(
     )
     answer = AnswerWriter(envelope, request, choices, served.texts)
     if request.stream:
+        # Refused while it waited: told by the status, which goes out before the first event.
+        with DisconnectWatch(http.receive, answer.cancel) as client:
+            await answer.wait_admitted()
+        if client.disconnected:
+            return Response(status_code=499)
         return EventStream(answer.stream_events(), answer.cancel)
     with DisconnectWatch(http.receive, answer.cancel) as client:
         whole = await answer.collect()

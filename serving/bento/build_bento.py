@@ -40,8 +40,8 @@ from components.text.chat.tokenizer_files import (
 )
 from serving.api.limits import EndpointLimits
 from serving.bento.bento_sources import ROOT, BentoSources, collect_service_sources, pin_packages
-from serving.engine.engine_program import ONNX_FORMS
 from serving.engine.served_folder import BUNDLE_FOLDER, ENDPOINT_FILE, Endpoint
+from serving.engine_program import ONNX_FORMS
 
 _DIGITS = 12
 """Hexadecimal digits of the digest that name a Bento's version: 48 bits."""

@@ -18,6 +18,7 @@ from serving.api.limits import EndpointLimits
 from serving.engine.batch_sampling import BatchSampler
 from serving.engine.decoding_batch import DecodingBatch, StepOutcome, execute_step
 from serving.engine.generation import AnswerOptions, EngineFailed, Generation
+from serving.engine.prefix_cache import PrefixCache
 from serving.engine.sampling import SamplingParams
 from serving.engine.scheduler import BatchStep, Scheduler
 from serving.engine.step_timing import StepTimes
@@ -33,8 +34,28 @@ class EngineCounts:
 
     requests: int = 0
     refused: int = 0
+    """Refused at once, or while they waited."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    steps: int = 0
+    stepped_rows: int = 0
+    """Rows decoded, summed over the steps."""
+    prefix_hits: int = 0
+    """Prompts that began like one read before."""
+    prefix_tokens: int = 0
+    """Tokens of theirs that were not read again."""
+    waiting_seconds: float = 0.0
+    """For rows, summed over the requests."""
+
+
+Observe = Callable[[str, float], None]
+"""Takes a figure's name and its value. Names: ``queue_seconds`` (of a request, for a row),
+``first_token_seconds`` (from its arrival), ``token_seconds`` (of an answer, the mean after the
+first), ``step_seconds`` and ``step_rows`` (of a step that decodes)."""
+
+
+def observe_nothing(name: str, value: float) -> None:
+    """Observer of an engine that nobody watches."""
 
 
 class Engine:
@@ -55,6 +76,7 @@ class Engine:
     ) -> None:
         self.context, self.stops, self.limits = context, stops, limits
         self.counts = EngineCounts()
+        self.observe: Observe = observe_nothing
         self._make_batch = make_batch
         self._batch = make_batch(limits.slots)
         self._scheduler = self._new_scheduler()
@@ -62,6 +84,11 @@ class Engine:
         self._times = StepTimes(limits.prefill_tokens)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._step_loop: asyncio.Task[None] | None = None
+
+    @property
+    def prefix_bytes(self) -> int:
+        """Memory in use for prompts read before."""
+        return self._scheduler.prefixes.used_bytes
 
     @property
     def busy(self) -> tuple[int, int]:
@@ -94,9 +121,8 @@ class Engine:
         generation = Generation(prompt, sampling, min(limit, room), self.stops, options)
         try:
             self._scheduler.submit(generation)
-        except Exception:
-            self.counts.refused += 1
-            raise
+        finally:
+            self.counts.refused = self._scheduler.waiting.refused
         self.counts.requests += 1
         self.counts.prompt_tokens += len(prompt)
         if self._step_loop is None or self._step_loop.done():
@@ -113,6 +139,7 @@ class Engine:
         """Run step after step, until there is nothing left to do."""
         loop = asyncio.get_running_loop()
         while not (plan := self._scheduler.schedule_step(self._prompt_budget())).empty:
+            self.counts.refused = self._scheduler.waiting.refused
             inline = self._runs_inline(plan)
             try:
                 outcome = (
@@ -138,15 +165,39 @@ class Engine:
         return short and not self._batch.opens_sessions(len(plan.rows))
 
     def _execute(self, plan: BatchStep) -> StepOutcome:
-        return execute_step(self._batch, plan, self._sampler)
+        return execute_step(self._batch, plan, self._sampler, self._scheduler.prefixes)
 
     def _hand_out(self, plan: BatchStep, outcome: StepOutcome) -> None:
-        """Give the drawn tokens to their answers, and note the step's time."""
+        """Give the drawn tokens to their answers, and note the step's figures."""
+        self._note_step(plan, outcome)
+        now = self._scheduler.clock()
         for generation, token, logprobs in outcome.drawn:
             generation.accept_token(token, logprobs)
-        self.counts.completion_tokens += len(outcome.drawn)
+            if generation.first_token is None:
+                generation.first_token = now
+                self.observe("first_token_seconds", now - generation.arrived)
+            elif generation.finished and len(generation.tokens) > 1:
+                seconds = (now - generation.first_token) / (len(generation.tokens) - 1)
+                self.observe("token_seconds", seconds)
+
+    def _note_step(self, plan: BatchStep, outcome: StepOutcome) -> None:
+        counts = self.counts
+        counts.completion_tokens += len(outcome.drawn)
         decode_seconds = outcome.decode_seconds if plan.decodes else None
         self._times.note_step(plan.prompt_tokens, outcome.prompt_seconds, decode_seconds)
+        if plan.decodes:
+            rows = sum(token >= 0 for token in plan.tokens)
+            counts.steps += 1
+            counts.stepped_rows += rows
+            self.observe("step_seconds", outcome.prompt_seconds + outcome.decode_seconds)
+            self.observe("step_rows", rows)
+        for copy in plan.copies:
+            counts.prefix_hits += 1
+            counts.prefix_tokens += copy.length
+        for job in plan.rows[len(plan.rows) - plan.joins :]:
+            seconds = (job.admitted or job.arrived) - job.arrived
+            counts.waiting_seconds += seconds
+            self.observe("queue_seconds", seconds)
 
     def _start_over(self, error: Exception) -> None:
         for job in self._scheduler.clear():
@@ -155,4 +206,8 @@ class Engine:
         self._batch = self._make_batch(self.limits.slots)
 
     def _new_scheduler(self) -> Scheduler:
-        return Scheduler(self.limits.slots, self.limits.queue)
+        limits = self.limits
+        prefixes = PrefixCache(limits.prefix_bytes)
+        return Scheduler(
+            limits.slots, limits.queue, prefixes, limits.queue_seconds, limits.answer_seconds
+        )

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from components.core.log import get_logger
 from serving.engine.batch_sampling import BatchSampler
 from serving.engine.generation import EngineFailed, Generation
+from serving.engine.prefix_cache import PrefixCache
 from serving.engine.sampling import Logits, TokenLogprobs
-from serving.engine.scheduler import BatchStep, DecodingSequence
+from serving.engine.scheduler import BatchStep
+from serving.engine.waiting_queue import DecodingSequence
 
 log = get_logger(__name__)
 
@@ -76,6 +78,7 @@ def execute_step(
     batch: DecodingBatch,
     plan: BatchStep,
     sampler: BatchSampler,
+    prefixes: PrefixCache,
     clock: Callable[[], float] = time.perf_counter,
 ) -> StepOutcome:
     """Run one step on the model and draw a token for every row that got logits.
@@ -84,14 +87,12 @@ def execute_step(
         batch: of the model.
         plan: of the scheduler.
         sampler: draws for many rows.
+        prefixes: keeps what rows that leave have read.
         clock: seconds; a test has its own.
     """
     began = clock()
     drawn: list[DrawnToken] = []
-    for row in plan.leaves:
-        batch.leave(row)
-    for job in plan.joined:
-        batch.join(job.adapter)
+    _move_rows(batch, plan, prefixes)
     if plan.chunks:
         logits = batch.feed_rows([c.row for c in plan.chunks], [c.tokens for c in plan.chunks])
         # Drawn before the next call of the model, which may write over these logits.
@@ -103,6 +104,23 @@ def execute_step(
         logits = batch.step(plan.tokens)
         drawn += draw_tokens([plan.rows[row] for row in active], logits, active, sampler)
     return StepOutcome(drawn, read - began, clock() - read)
+
+
+def _move_rows(batch: DecodingBatch, plan: BatchStep, prefixes: PrefixCache) -> None:
+    """Let rows leave and join, and begin with what was read before."""
+    for save in plan.saves:
+        prefixes.add(save.blocks, batch.read_prefix(save.row, len(save.blocks.tokens)))
+    for row in plan.leaves:
+        batch.leave(row)
+    for job in plan.joined:
+        batch.join(job.adapter)
+    for copy in plan.copies:
+        saved = (
+            batch.read_prefix(copy.source, copy.length)
+            if isinstance(copy.source, int)
+            else copy.source.saved
+        )
+        batch.write_prefix(copy.row, saved, copy.length)
 
 
 def draw_tokens(

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from serving.engine.sampling import Logits, SamplingParams, TokenLogprobs, TokenSampler
-from serving.engine.scheduler import DecodingSequence
 from serving.engine.token_constraint import TokenConstraint
+from serving.engine.waiting_queue import DecodingSequence
 
 FinishReason = Literal["stop", "length"]
 
@@ -56,7 +56,7 @@ class Generation(DecodingSequence):
         ends: frozenset[int],
         options: AnswerOptions,
     ) -> None:
-        super().__init__(prompt, adapter=options.adapter)
+        super().__init__(prompt, options.client, options.adapter)
         self.sampler = TokenSampler(sampling, prompt)
         self.limit, self.ends, self.options = limit, ends, options
         self.stops = options.stop_tokens | (frozenset() if options.ignores_end else ends)
@@ -66,22 +66,35 @@ class Generation(DecodingSequence):
         """Of each of the tokens, where the request wants them."""
         self.finish_reason: FinishReason | None = None
         """Why the tokens ended; None while they come, and of an answer that was given up."""
+        self.first_token: float | None = None
+        """Moment of the first token, by the scheduler's clock."""
         self.end_token: int | None = None
         """The token that ended the answer, if one did."""
-        self._failure: Exception | None = None
         self._news: asyncio.Future[None] | None = None
+
+    async def wait_admitted(self) -> None:
+        """Wait until there is a row for the answer.
+
+        Raises:
+            EngineFailed: the model failed.
+            QueueFull: it was refused, since it waited too long, or for the sake of others.
+        """
+        while self.admitted is None and not self.finished:
+            await self._wait()
+        if self.failure is not None:
+            raise self.failure
 
     async def wait_beyond(self, count: int) -> None:
         """Wait until there are more than ``count`` tokens, or no more come.
 
         Raises:
             EngineFailed: the model failed.
+            QueueFull: it was refused, since it waited too long, or for the sake of others.
         """
         while len(self.tokens) <= count and not self.finished:
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
-        if self._failure is not None:
-            raise self._failure
+            await self._wait()
+        if self.failure is not None:
+            raise self.failure
 
     def cancel(self) -> None:
         """Give up: the row is free at the next step. Harmless when finished."""
@@ -129,16 +142,32 @@ class Generation(DecodingSequence):
         else:
             self._wake()
 
+    def cached_tokens(self) -> Sequence[int]:
+        """Tokens of prompt and answer in the cache."""
+        return [*self.prompt[: self.cached], *self.tokens[: self.fed]]
+
+    def admit(self, now: float) -> None:
+        """Take a row."""
+        super().admit(now)
+        self._wake()
+
     def fail(self, error: Exception) -> None:
         """End with an error, which the reader gets."""
-        self._failure = error
-        self.finished = True
+        super().fail(error)
         self._wake()
+
+    def run_out(self) -> None:
+        """End since its time is over."""
+        self.end("length")
 
     def end(self, finish: FinishReason) -> None:
         """No more tokens come."""
         self.finish_reason, self.finished = finish, True
         self._wake()
+
+    async def _wait(self) -> None:
+        self._news = asyncio.get_running_loop().create_future()
+        await self._news
 
     def _wake(self) -> None:
         if self._news is not None and not self._news.done():

@@ -1,42 +1,24 @@
-"""FCFS continuous-batching scheduler with chunked prefill.
+"""Continuous-batching scheduler with chunked prefill and prefix reuse, fair between clients.
 
-Pure bookkeeping, without a model or a clock. Each step it says which rows leave the batch, how
-many join, which chunks of prompts are read and which token every running row is fed. Long prompts
-go in by chunks, so that they do not hold up those who are already being answered.
+Pure bookkeeping, without a model. Each step it says which rows leave the batch, how many join,
+which begin with what was read before, which chunks of prompts are read and which token every
+running row is fed. Long prompts go in by chunks, so that they do not hold up those who are already
+being answered.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-IDLE = -1
-"""In place of a token: nothing for this row in this step (as in ``ragged_runtime``)."""
+from serving.engine.prefix_cache import BLOCK_TOKENS, PrefixBlocks, PrefixCache, PrefixEntry
+from serving.engine.waiting_queue import IDLE, DecodingSequence, WaitingQueue
 
-
-class QueueFull(Exception):
-    """As many requests wait as may."""
-
-
-@dataclass(eq=False)
-class DecodingSequence:
-    """One sequence: its prompt, and how far it is."""
-
-    prompt: Sequence[int]
-    cached: int = 0
-    """Tokens of the prompt that are in the cache."""
-    last_token: int = IDLE
-    """The token drawn last, not yet in the cache."""
-    adapter: int = 0
-    """Number of the adapter that its row computes with; 0 is none."""
-    finished: bool = False
-    """Finished or given up: its row is freed at the next step."""
-
-    @property
-    def decoding(self) -> bool:
-        """The whole prompt has been read."""
-        return self.cached == len(self.prompt)
+MOST_SAVES = 2
+"""Rows whose keys and values are kept of those freed in one step: copying holds up the others."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +32,37 @@ class PromptChunk:
 
 
 @dataclass(frozen=True)
-class BatchStep:
-    """One step, in this order: rows leave, rows join, chunks are read, one token is decoded."""
+class PrefixSave:
+    """Keys and values to keep of a row that leaves; its number before any leaves."""
 
+    row: int
+    blocks: PrefixBlocks
+
+
+@dataclass(frozen=True)
+class PrefixCopy:
+    """A row that begins with ``length`` tokens of an entry, or of another row."""
+
+    row: int
+    source: PrefixEntry | int
+    length: int
+
+
+@dataclass(frozen=True)
+class BatchStep:
+    """One step, in this order: rows are saved, leave and join; prefixes and chunks; a token."""
+
+    saves: list[PrefixSave]
     leaves: list[int]
     joins: int
+    copies: list[PrefixCopy]
     chunks: list[PromptChunk]
     rows: list[DecodingSequence]
     """The sequence in each row once all have left and joined."""
     tokens: list[int]
     """A token for every row, or IDLE."""
+    decodes: bool
+    """Some row is fed a token."""
 
     @property
     def joined(self) -> list[DecodingSequence]:
@@ -69,12 +72,7 @@ class BatchStep:
     @property
     def empty(self) -> bool:
         """True for a step without joins, leaves, prompts or decoding."""
-        return not (self.leaves or self.joins or self.chunks or self.decodes)
-
-    @property
-    def decodes(self) -> bool:
-        """Some row is fed a token."""
-        return any(token != IDLE for token in self.tokens)
+        return not (self.leaves or self.joins or self.copies or self.chunks or self.decodes)
 
     @property
     def prompt_tokens(self) -> int:
@@ -84,12 +82,25 @@ class BatchStep:
 
 @dataclass
 class Scheduler:
-    """First come, first served: at most ``slots`` rows run and ``queue`` sequences wait."""
+    """At most ``slots`` rows run and ``queue`` sequences wait.
+
+    Args:
+        slots: rows.
+        queue: sequences that may wait.
+        prefixes: what was read before.
+        queue_seconds: longest wait for a row.
+        answer_seconds: longest time in a row.
+        clock: seconds; a test has its own.
+    """
 
     slots: int
     queue: int
+    prefixes: PrefixCache = field(default_factory=lambda: PrefixCache(0))
+    queue_seconds: float = math.inf
+    answer_seconds: float = math.inf
+    clock: Callable[[], float] = time.monotonic
     rows: list[DecodingSequence] = field(default_factory=list)
-    waiting: deque[DecodingSequence] = field(default_factory=deque)
+    waiting: WaitingQueue = field(default_factory=WaitingQueue)
 
     def submit(self, job: DecodingSequence) -> None:
         """Queue a sequence.
@@ -97,12 +108,9 @@ class Scheduler:
         Raises:
             QueueFull: as many wait as may.
         """
-        free = self.slots - len(self.rows)
-        if len(self.waiting) >= self.queue + free:
-            self.waiting = deque(waiting for waiting in self.waiting if not waiting.finished)
-        if len(self.waiting) >= self.queue + free:
-            raise QueueFull
-        self.waiting.append(job)
+        job.arrived = self.clock()
+        most = self.queue + self.slots - len(self.rows)
+        self.waiting.submit(job, most, self._rows_by_client())
 
     @property
     def decoding(self) -> bool:
@@ -115,43 +123,144 @@ class Scheduler:
         Args:
             prompt_tokens: most tokens of prompts that it reads.
         """
-        leaves = self._free_rows()
+        self._end_overdue()
+        saves, leaves = self._free_rows()
         joins = self._admit_waiting()
-        tokens = [job.last_token if job.decoding else IDLE for job in self.rows]
-        return BatchStep(leaves, joins, self._chunk_prompts(prompt_tokens), list(self.rows), tokens)
+        tokens = [IDLE] * len(self.rows)
+        reading: list[DecodingSequence] = []
+        for row, job in enumerate(self.rows):
+            if job.decoding:
+                tokens[row] = job.last_token
+                job.fed += 1
+            else:
+                reading.append(job)
+        decodes = len(reading) < len(self.rows)
+        copies: list[PrefixCopy] = []
+        chunks: list[PromptChunk] = []
+        if reading:
+            places = {id(job): row for row, job in enumerate(self.rows)}
+            reading.sort(key=lambda job: (job.admitted, places[id(job)]))
+            copies = self._copy_prefixes(reading, places, 1 if decodes else self.slots, saves)
+            chunks = self._chunk_prompts(reading, places, prompt_tokens)
+        rows = list(self.rows)
+        return BatchStep(saves, leaves, joins, copies, chunks, rows, tokens, decodes)
 
     def clear(self) -> list[DecodingSequence]:
         """Drop everything; returns the sequences that were not finished."""
         dropped = [job for job in (*self.rows, *self.waiting) if not job.finished]
         self.rows.clear()
         self.waiting.clear()
+        self.prefixes.clear()
         return dropped
 
-    def _free_rows(self) -> list[int]:
+    def _rows_by_client(self) -> Counter[str]:
+        return Counter(job.client for job in self.rows if not job.finished)
+
+    def _end_overdue(self) -> None:
+        """End what waits or grows for too long."""
+        now = self.clock()
+        if self.waiting.clients:
+            self.waiting.expire(now - self.queue_seconds)
+        earliest = now - self.answer_seconds
+        for job in self.rows:
+            if job.admitted is not None and job.admitted < earliest and not job.finished:
+                job.run_out()
+
+    def _free_rows(self) -> tuple[list[PrefixSave], list[int]]:
         """Free the rows of finished sequences; the last row takes a freed one's place."""
         leaves = [row for row, job in enumerate(self.rows) if job.finished][::-1]
+        saves: list[PrefixSave] = []
+        for row in leaves:
+            cached = self.rows[row].cached_tokens() if len(saves) < MOST_SAVES else ()
+            if len(cached) >= BLOCK_TOKENS and self.prefixes.most_bytes:
+                blocks = PrefixBlocks.of(cached, self.rows[row].adapter)
+                if self.prefixes.wants(blocks):
+                    saves.append(PrefixSave(row, blocks))
         for row in leaves:
             self.rows[row] = self.rows[-1]
             self.rows.pop()
-        return leaves
+        return saves, leaves
 
     def _admit_waiting(self) -> int:
         """Give free rows to waiting sequences; returns how many joined."""
-        before = len(self.rows)
-        while self.waiting and len(self.rows) < self.slots:
-            job = self.waiting.popleft()
-            if not job.finished:
-                self.rows.append(job)
+        if not self.waiting.clients or len(self.rows) == self.slots:
+            return 0
+        before, held, now = len(self.rows), self._rows_by_client(), self.clock()
+        while len(self.rows) < self.slots and (job := self.waiting.take(held)) is not None:
+            job.admit(now)
+            job.begun = not self.prefixes.most_bytes or len(job.prompt) <= BLOCK_TOKENS
+            self.rows.append(job)
         return len(self.rows) - before
 
-    def _chunk_prompts(self, budget: int) -> list[PromptChunk]:
+    def _copy_prefixes(
+        self,
+        reading: list[DecodingSequence],
+        places: dict[int, int],
+        most: int,
+        saves: list[PrefixSave],
+    ) -> list[PrefixCopy]:
+        """Let rows begin with what was read before.
+
+        Args:
+            reading: rows whose prompts are not read to the end.
+            places: their rows, by id.
+            most: copies in this step: they take time.
+            saves: of rows that leave in this step; they can be found in the next.
+        """
+        copies: list[PrefixCopy] = []
+        for job in reading:
+            if job.begun:
+                continue
+            source = job.source
+            if source and not source.finished and source.cached < job.source_length:
+                continue
+            if len(copies) < most and (copy := self._find_prefix(job, places, saves)):
+                copies.append(copy)
+                job.cached = job.cached_prompt_tokens = copy.length
+        return copies
+
+    def _find_prefix(
+        self, job: DecodingSequence, places: dict[int, int], saves: list[PrefixSave]
+    ) -> PrefixCopy | None:
+        """Find the longest beginning that is there, unless a longer one will be soon: wait."""
+        blocks = job.blocks = job.blocks or PrefixBlocks.of(job.prompt, job.adapter)
+        most = len(job.prompt) - 1  # the last token is read, since its logits are wanted
+        entry, length = self.prefixes.find(blocks)
+        length = min(length, most)
+        source: PrefixEntry | int | None = entry
+        pending, longest = None, length + BLOCK_TOKENS
+        for row, other in enumerate(self.rows):
+            if other is job or other.blocks is None or not other.begun:
+                continue
+            common = min(blocks.common_length(other.blocks), most)
+            if min(common, other.cached) > length:
+                source, length = row, min(common, other.cached)
+            if common >= longest and common > other.cached:
+                pending, longest = other, common
+        job.source = None
+        saved = max((save.blocks.common_length(blocks) for save in saves), default=0)
+        if min(saved, most) >= length + BLOCK_TOKENS:
+            return None
+        if pending is not None and longest >= length + BLOCK_TOKENS:
+            job.source, job.source_length = pending, longest
+            return None
+        job.begun = True
+        if source is None or length < BLOCK_TOKENS:
+            return None
+        return PrefixCopy(places[id(job)], source, length)
+
+    def _chunk_prompts(
+        self, reading: list[DecodingSequence], places: dict[int, int], budget: int
+    ) -> list[PromptChunk]:
         """Cut chunks of prompts, in the order of arrival, within one step's budget of tokens."""
         pieces: list[PromptChunk] = []
-        for row, job in enumerate(self.rows):
-            if job.decoding or budget == 0:
+        for job in reading:
+            if budget == 0:
+                break
+            if not job.begun:
                 continue
             tokens = job.prompt[job.cached : job.cached + budget]
             job.cached += len(tokens)
             budget -= len(tokens)
-            pieces.append(PromptChunk(row, job, tokens, job.decoding))
+            pieces.append(PromptChunk(places[id(job)], job, tokens, job.decoding))
         return pieces

@@ -18,7 +18,7 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.publish.registry.model_registry import RegisteredVersion
 from serving.api.limits import EndpointLimits, check_context, override_limits
-from serving.engine.engine_program import HF_FORM
+from serving.engine_program import HF_FORM
 
 if TYPE_CHECKING:
     from components.export.onnx.adapter_files import ServedAdapter

@@ -11,10 +11,12 @@ import pytest
 from components.core.errors import DataError, MillError
 from components.core.store.artifact import Checkpoint, Export, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
+from components.export.onnx.cache_memory import position_bytes
 from components.export.onnx.export_onnx import OnnxConfig, export_onnx
 from components.export.onnx.graph_builder import weights_of
+from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch
 from components.export.onnx.served_graph import served_graph
-from components.export.parity import ParityConfig
+from components.export.parity import Parity, ParityConfig, read_parity
 from components.export.quantize import (
     QuantizeConfig,
     quantize,
@@ -47,6 +49,58 @@ def test_every_matmul_is_quantized_and_the_file_shrinks(
     assert kinds.count("MatMulNBits") == 9
     assert "MatMul" not in kinds
     assert quantize(config, model, exported, tokens, fresh()).digest == made.digest
+
+
+def test_the_head_has_blocks_of_its_own(decoder: Decoder) -> None:
+    graph = served_graph(weights_of(decoder))
+    quantize_matmuls(graph, QuantizeConfig(block=16, head_block=64))
+    blocks = {
+        node.output[0]: {a.name: a.i for a in node.attribute}["block_size"]
+        for node in graph.graph.node
+        if node.op_type == "MatMulNBits"
+    }
+    assert blocks.pop("logits") == 64
+    assert set(blocks.values()) == {16}
+
+
+def test_an_int8_cache_has_a_parity_of_its_own_and_rows_are_as_alone(
+    model: Checkpoint, tokens: Tokens, exported: Export, fresh: New
+) -> None:
+    config = QuantizeConfig(cache="int8", parity=LOOSE, cache_parity=LOOSE)
+    made = quantize(config, model, exported, tokens, fresh())
+    plain = quantize(QuantizeConfig(parity=LOOSE), model, exported, tokens, fresh())
+    assert made.stats["passes"] == made.stats["cache_passes"] == 1
+    assert 0 < made.stats["cache_kl_mean"] < 0.01
+    assert "cache_kl_mean" not in plain.stats
+    folder = fresh().artifact_folder(made)
+    record = Parity.model_validate_json((folder / "cache_parity.json").read_bytes())
+    assert record.reference == "the same weights with a float32 cache"
+    assert read_parity(folder).measured_on.endswith("INT8 cache")
+    assert quantize(config, model, exported, tokens, fresh()).digest == made.digest
+
+    served = OnnxModel(folder / "model.onnx", 1)
+    assert position_bytes(served) * 4 == 512  # a quarter of what float32 takes
+    rows = [np.random.default_rng(n).integers(0, 320, size=9 + 4 * n) for n in range(5)]
+    alone = []
+    for row in rows:
+        batch = RaggedBatch(served, 1)
+        alone.append([batch.prefill([row])[0].copy()])
+        alone[-1] += [batch.step([token])[0].copy() for token in (7, 8, 9)]
+    batch = RaggedBatch(served, 5)
+    together = [batch.prefill(rows).copy()]
+    together += [batch.step([token] * 5).copy() for token in (7, 8, 9)]
+    for place, logits in enumerate(together):
+        assert np.abs(logits - np.stack([row[place] for row in alone])).max() < 1e-4
+
+
+def test_a_cache_that_moves_the_logits_too_far_does_not_pass(
+    model: Checkpoint, tokens: Tokens, exported: Export, fresh: New
+) -> None:
+    strict = LOOSE.model_copy(update={"difference_max": 1e-6})
+    config = QuantizeConfig(cache="int8", parity=LOOSE, cache_parity=strict)
+    made = quantize(config, model, exported, tokens, fresh())
+    assert made.stats["passes"] == made.stats["cache_passes"] == 0
+    assert not read_parity(fresh().artifact_folder(made)).passes
 
 
 def test_what_drifts_beyond_its_bounds_does_not_pass(

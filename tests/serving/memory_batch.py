@@ -22,7 +22,7 @@ class MemoryBatch:
 
     def join(self, adapter: int = 0) -> int:
         assert len(self.rows) < self.slots
-        self.rows.append([-adapter] if adapter else [])  # another adapter answers otherwise
+        self.rows.append([])
         return len(self.rows) - 1
 
     def leave(self, row: int) -> int | None:

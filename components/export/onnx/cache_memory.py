@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from components.core.errors import ConfigError
 from components.core.process.usable_memory import usable_memory
@@ -18,13 +20,12 @@ class CachedShape(Protocol):
     kv_heads: int
     head_width: int
     past: list[str]
-    cache_bytes: int
-    """Bytes of one number in it."""
+    cache_kind: np.dtype[Any]
 
 
 def position_bytes(model: CachedShape) -> int:
     """Bytes of one token's keys and values in all layers."""
-    return len(model.past) * model.kv_heads * model.head_width * model.cache_bytes
+    return len(model.past) * model.kv_heads * model.head_width * model.cache_kind.itemsize
 
 
 def check_cache_memory(model: CachedShape, slots: int, context: int) -> None:

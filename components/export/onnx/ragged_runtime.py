@@ -29,9 +29,9 @@ What the graph itself is given, for a runtime of another kind:
     query_seqlens          int32 [b]        how many of the row's t tokens are real
     logit_positions        int64 [b, m, 1]  which of the t positions to give logits for
     adapter                int64 [b]        of a graph with adapters alone, as its last input
-    past/present           float32 [b, kv heads, capacity, head width], each pair bound to the same
-                           memory, so that new keys are written in place; capacity is no less than
-                           any row's length before this call plus t
+    past/present           float32 or int8 [b, kv heads, capacity, head width], each pair bound to
+                           the same memory, so that new keys are written in place; capacity is no
+                           less than any row's length before this call plus t
 
 and what it gives, beside the present:
 
@@ -101,7 +101,7 @@ class OnnxModel:
         self.past = [argument.name for argument in cache]
         self.present = [argument.name for argument in outputs[len(GRAPH_OUTPUTS) :]]
         self.kv_heads, self.head_width = int(cache[0].shape[1]), int(cache[0].shape[3])
-        self.cache_bytes = np.dtype(np.float32).itemsize
+        self.cache_kind: np.dtype[Any] = np.dtype("i1" if "int8" in cache[0].type else "f4")
         self.vocabulary, self.width = (int(argument.shape[2]) for argument in outputs[:2])
 
     def open(self, threads: int | None) -> Any:
@@ -135,8 +135,7 @@ class RaggedBatch:
         check_cache_memory(model, slots, self.context)
         # One position more than the context, so that a full row can idle while others go on.
         size = (slots, model.kv_heads, self.context + 1, model.head_width)
-        cache = [np.zeros(size, dtype=np.float32) for _ in model.past]
-        self._cache = cache
+        self._cache = [np.zeros(size, dtype=model.cache_kind) for _ in model.past]
         self._lengths = np.zeros(slots, dtype=np.int32)
         # A row's last logits have a place of their own, apart for steps and for prompts.
         self._logits = {
@@ -145,7 +144,7 @@ class RaggedBatch:
         }
         self._adapters = np.zeros(slots, dtype=np.int64)
         adapters = self._adapters if model.has_adapters else None
-        self._calls = BoundCalls(model, cache, self._logits, adapters)
+        self._calls = BoundCalls(model, self._cache, self._logits, adapters)
         self._used = 0
 
     def __len__(self) -> int:

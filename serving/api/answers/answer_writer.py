@@ -15,10 +15,11 @@ from serving.api.answers.answer_choice import (
     read_whole,
 )
 from serving.api.answers.logprob_format import TokenTexts
-from serving.api.error_responses import model_failed_error
+from serving.api.error_responses import model_failed_error, queue_full_error
 from serving.api.request_schema import CompletionRequest, GenerationRequest, Usage
 from serving.api.response_format import DONE, Choice, ResponseEnvelope, encode_event
 from serving.engine.generation import EngineFailed
+from serving.engine.waiting_queue import QueueFull
 
 
 class AnswerWriter:
@@ -41,17 +42,34 @@ class AnswerWriter:
         self.envelope, self.request = envelope, request
         self.choices, self.texts = choices, texts
 
+    async def wait_admitted(self) -> None:
+        """Wait until the first choice has a row; all are given up if it is refused.
+
+        Raises:
+            ApiError: it waited too long, or was refused for the sake of others; the model failed.
+        """
+        try:
+            await self.choices[0].generation.wait_admitted()
+        except QueueFull:
+            self.cancel()
+            raise queue_full_error() from None
+        except EngineFailed:
+            self.cancel()
+            raise model_failed_error() from None
+
     async def collect(self) -> dict[str, Any]:
         """The whole answer.
 
         Raises:
-            ApiError: the model failed.
+            ApiError: the model failed, or a choice was refused while it waited.
         """
         try:
             if len(self.choices) == 1:  # in the request's own task: another costs a switch a token
                 read = [await read_whole(self.choices[0])]
             else:
                 read = await asyncio.gather(*map(read_whole, self.choices))
+        except QueueFull:
+            raise queue_full_error() from None
         except EngineFailed:
             raise model_failed_error() from None
         finally:
@@ -85,6 +103,8 @@ class AnswerWriter:
             if self.request.wants_usage:
                 last += encode_event(envelope.usage_chunk(self._count_usage()))
             yield last + DONE
+        except QueueFull:
+            yield encode_event(queue_full_error().body)
         except EngineFailed:
             yield encode_event(model_failed_error().body)
         finally:

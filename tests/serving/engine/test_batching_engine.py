@@ -13,7 +13,7 @@ from serving.api.limits import EndpointLimits
 from serving.engine.batching_engine import Engine
 from serving.engine.generation import AnswerOptions, EngineFailed, Generation
 from serving.engine.sampling import SamplingParams
-from serving.engine.scheduler import QueueFull
+from serving.engine.waiting_queue import QueueFull
 from tests.serving.memory_batch import MemoryBatch
 
 VOCABULARY, CONTEXT, STOPS = 50, 40, frozenset({0, 4})

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from serving.engine.scheduler import IDLE, DecodingSequence, QueueFull, Scheduler
+from serving.engine.scheduler import Scheduler
+from serving.engine.waiting_queue import IDLE, DecodingSequence, QueueFull
 
 
 def scheduler(slots: int = 2, queue: int = 2) -> Scheduler:

@@ -19,9 +19,9 @@ from components.core.io.atomic_write import write_atomically
 from components.core.settings import Settings
 from components.core.store.artifact import digest_file
 from components.publish.registry.model_registry import BASE_TAG, RegisteredVersion
-from serving.engine.adapter_index import ADAPTERS_FILE, AdapterEntry, AdapterIndex
-from serving.engine.engine_program import HF_FORM
+from serving.adapters.adapter_index import ADAPTERS_FILE, AdapterEntry, AdapterIndex
 from serving.engine.served_folder import BUNDLE_FOLDER, GRAPH_FILE, read_endpoint
+from serving.engine_program import HF_FORM
 from serving.gateway.server_home import make_server_home
 
 if TYPE_CHECKING:

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import httpx
+import numpy as np
+import pytest
+
+from serving.api.openai_endpoint import LoadedModel
+from serving.engine.sampling import Logits
+from tests.serving.memory_batch import MemoryBatch
+
+
+class Endless(MemoryBatch):
+    """Answers with one letter for ever, slowly."""
+
+    def feed_rows(self, rows: Sequence[int], pieces: Sequence[Sequence[int]]) -> Logits:
+        super().feed_rows(rows, pieces)
+        return self._letters(len(rows))
+
+    def step(self, tokens: Sequence[int]) -> Logits:
+        time.sleep(0.02)
+        super().step(tokens)
+        return self._letters(len(tokens))
+
+    def _letters(self, rows: int) -> Logits:
+        logits = np.zeros((rows, self.vocabulary), dtype=np.float32)
+        logits[:, 40] = 50
+        return logits
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_request_that_waited_too_long_is_told_by_the_status(
+    make_served: Callable[..., LoadedModel],
+    tokenizer: object,
+    listening: Callable[..., AbstractContextManager[str]],
+    stream: bool,
+) -> None:
+    size = tokenizer.vocabulary  # type: ignore[attr-defined]
+    served = make_served(batch=lambda n: Endless(size, n), context=2000, slots=1, queue_seconds=0.2)
+    body = {"model": "tiny", "prompt": "What?", "stream": True}
+    with listening(served) as address:
+        url = f"{address}/completions"
+        with httpx.stream("POST", url, json=body) as running:
+            next(running.iter_lines())
+            refused = httpx.post(url, json={**body, "stream": stream})
+        assert refused.status_code == 429
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert served.engine.counts.refused == 1
