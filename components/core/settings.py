@@ -40,6 +40,8 @@ ADAPTERS_VARIABLE = "MODELMILL_ADAPTERS"
 """Folder of a graph with adapters that is served in place of the Bento's; ``serve`` sets it."""
 ENDPOINT_LIMITS_VARIABLE = "MODELMILL_ENDPOINT_LIMITS"
 """JSON object of an endpoint's limits that replace those of its Bento; ``serve`` sets it."""
+TRACE_RECEIVER_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
+"""OpenTelemetry's own variable: address that receives spans by OTLP over HTTP."""
 Spin = Literal["none", "short", "long"]
 """Time that a waiting OpenMP thread spins on its core before it sleeps."""
 SPINS: dict[str, Spin] = {"none": "none", "short": "short", "long": "long"}
@@ -379,6 +381,15 @@ def endpoint_limit_overrides() -> dict[str, object]:
             f'{ENDPOINT_LIMITS_VARIABLE}={text}: no JSON object; give one such as {{"slots": 8}}'
         )
     return overrides
+
+
+def trace_receiver() -> str | None:
+    """Address that receives an endpoint's spans; None where none is set.
+
+    Raises:
+        ConfigError: it is no http address.
+    """
+    return _http_address(TRACE_RECEIVER_VARIABLE)
 
 
 def _package_variables(settings: Settings) -> dict[str, str]:

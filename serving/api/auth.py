@@ -10,17 +10,21 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from components.core.errors import ConfigError
+from serving.api.api_router import refuse_socket
 from serving.api.error_responses import ApiError
 from serving.api.limits import EndpointLimits
 
 _CLOSE = {"Connection": "close"}
 """Of a refusal that leaves a part of the request unread."""
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]", ""}
+_LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 _DRAINED_BYTES = 16 << 20
 """Read on and discarded, so that a client which sent too much still reads the refusal."""
 
@@ -82,6 +86,25 @@ def check_local(scope: Scope, headers: Headers) -> None:
         )
 
 
+def check_origin(headers: Headers) -> None:
+    """Refuse a page of another site: without a key, its browser is a caller of this machine.
+
+    Raises:
+        ApiError: 403.
+    """
+    for origin in headers.getlist("origin"):
+        try:
+            name = urlsplit(origin).hostname or "null"
+        except ValueError:
+            name = "null"
+        if name not in _LOOPBACK_HOSTS:
+            raise ApiError(
+                403,
+                "Without MODELMILL_API_KEY no page of another site is answered.",
+                code="forbidden",
+            )
+
+
 def check_caller(scope: Scope, headers: Headers, api_key: str | None) -> None:
     """Require the key, or without one a caller of this machine.
 
@@ -127,10 +150,10 @@ class RequestGuard:
         self.app, self.limits, self.api_key = app, limits, api_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
         headers = Headers(scope=scope)
+        if scope["type"] == "websocket":
+            await self._guard_socket(scope, receive, send, headers)
+            return
         try:
             check_framing(headers)
             check_caller(scope, headers, self.api_key)
@@ -141,6 +164,26 @@ class RequestGuard:
             await refusal.response()(scope, receive, send)
             return
         await self.app(scope, _replay(body, receive), send)
+
+    async def _guard_socket(
+        self, scope: Scope, receive: Receive, send: Send, headers: Headers
+    ) -> None:
+        """Check a WebSocket's caller; browsers ask no other site before they connect to it.
+
+        Args:
+            scope: the handshake's.
+            receive: of the connection.
+            send: of the connection.
+            headers: the handshake's.
+        """
+        try:
+            check_caller(scope, headers, self.api_key)
+            if not self.api_key:
+                check_origin(headers)
+        except ApiError as refusal:
+            await refuse_socket(WebSocket(scope, receive, send), refusal)
+            return
+        await self.app(scope, receive, send)
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes:
         """The whole body.

@@ -55,12 +55,12 @@ class EventStream(Response):
 
     def __init__(self, events: AsyncGenerator[bytes, None], cancel: Callable[[], None]) -> None:
         self.status_code, self.background = 200, None
-        self.events, self._cancel = events, cancel
+        self.events, self.cancel = events, cancel
         self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self.events):
-            with DisconnectWatch(receive, self._cancel) as client:
+            with DisconnectWatch(receive, self.cancel) as client:
                 await send(
                     {
                         "type": "http.response.start",

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from serving.adapters.adapter_index import AdapterEntry
 from serving.api.answers.answer_choice import AnswerChoice
 from serving.api.answers.answer_writer import AnswerWriter
+from serving.api.answers.chat_socket import StreamSockets
 from serving.api.answers.logprob_format import TokenTexts
 from serving.api.api_router import ApiRouter
 from serving.api.auth import RequestGuard
@@ -120,6 +121,7 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         _check_model(served, request.model)
         return detokenize(request, served.texts)
 
+    app.websocket("/chat/completions")(StreamSockets(chat, served.limits).serve)
     document = describe_api(served.model, has_key=bool(api_key))
 
     @app.get("/openapi.json")

@@ -76,10 +76,23 @@ def _describe_request(request: type[StrictModel]) -> dict[str, Schema]:
 
 def _generation(name: str, request: str, answer: str) -> Schema:
     described = _call(name, request, answer)
-    described["post"]["responses"]["200"]["content"]["text/event-stream"] = {
-        "schema": {**_TEXT, "description": f"data: lines of {answer}Chunk, then data: [DONE]"}
-    }
+    content = described["post"]["responses"]["200"]["content"]
+    content["text/event-stream"] = {"schema": _describe_events(f"{answer}Chunk")}
     return described
+
+
+def _describe_events(chunk: str) -> Schema:
+    """A server-sent event: before 3.2 OpenAPI has a stream's schema stand for each event."""
+    payloads: list[Schema] = [
+        {"contentMediaType": "application/json", "contentSchema": _refer_to(schema)}
+        for schema in (chunk, "Error")
+    ]
+    return {
+        "type": "object",
+        "properties": {"data": {**_TEXT, "anyOf": [{"const": "[DONE]"}, *payloads]}},
+        "required": ["data"],
+        "description": "chunks, then [DONE]; an error where the model fails",
+    }
 
 
 def _call(name: str, request: str, answer: str) -> Schema:

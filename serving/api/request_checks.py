@@ -27,6 +27,14 @@ def check_generation(request: GenerationRequest, limits: EndpointLimits, vocabul
     Raises:
         ApiError: 400, with the field.
     """
+    if request.stream_options is not None and request.stream_options.continuous_usage_stats:
+        place = "stream_options.continuous_usage_stats"
+        raise ApiError(
+            400,
+            f"Unsupported parameter: '{place}' is not served here; leave it out.",
+            param=place,
+            code="unsupported_parameter",
+        )
     if len(request.stops) > limits.stop_strings:
         raise array_too_long("stop", f"at most {limits.stop_strings} strings")
     for at, token in enumerate(request.stop_token_ids or ()):

@@ -7,7 +7,7 @@ its own.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
@@ -44,8 +44,8 @@ class StreamOptions(StrictModel):
     include_usage: bool | None = False
     include_obfuscation: bool | None = None
     """Padding against listeners, which changes nothing of the answer: ignored."""
-    continuous_usage_stats: Literal[False] | None = None
-    """vLLM's usage in every chunk is not served."""
+    continuous_usage_stats: bool | None = None
+    """vLLM's usage in every chunk: not served, so true is refused."""
 
 
 class SamplingRequest(StrictModel):

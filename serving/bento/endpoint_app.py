@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from serving.api.openai_endpoint import LoadedModel
+    from serving.bento.request_tracing import RequestTracing
 
 ANSWER_SECONDS = 600
 """Longest that a whole answer may take to begin; a stream begins at once."""
@@ -40,15 +41,24 @@ class LoadedEndpoint:
     def __init__(self) -> None:
         self.served: LoadedModel | None = None
         self.app: ASGIApp | None = None
+        self.tracing: RequestTracing | None = None
 
-    def open(self, served: LoadedModel, app: ASGIApp) -> None:
+    def open(
+        self, served: LoadedModel, app: ASGIApp, tracing: RequestTracing | None = None
+    ) -> None:
         """Begin to answer.
 
         Args:
             served: the loaded model.
             app: its routes below ``/v1``.
+            tracing: makes spans of its requests.
         """
-        self.served, self.app = served, app
+        self.served, self.app, self.tracing = served, app, tracing
+
+    def close(self) -> None:
+        """Send the last spans."""
+        if self.tracing is not None:
+            self.tracing.close()
 
 
 class EndpointApp:
@@ -73,8 +83,10 @@ class EndpointApp:
             await self.start(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._serve_socket(scope, receive, send)
-        else:
+        elif self.endpoint.tracing is None or not scope["path"].startswith(f"{API_PREFIX}/"):
             await self.metrics(scope, receive, send)
+        else:
+            await self.endpoint.tracing.trace(self.metrics, scope, receive, send)
 
     def _hand_limits(self, state: dict[str, object]) -> None:
         """Give the connections the limits that the model came with."""
@@ -124,7 +136,7 @@ class EndpointApp:
             raise ApiError(404, "There is no page here. The endpoint is below /v1.")
         check_caller(scope, headers, self.api_key)
         if path == "/metrics":
-            page, media_type = self.metrics.render()
+            page, media_type = self.metrics.render(self.endpoint.served)
             return Response(page, headers={"Content-Type": media_type})
         return self.bentoml_app
 

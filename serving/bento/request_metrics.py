@@ -11,9 +11,12 @@ import time
 from typing import TYPE_CHECKING
 
 from components.core.settings import shares_metrics
+from serving.bento.engine_metrics import EngineCollector
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from serving.api.openai_endpoint import LoadedModel
 
 MODEL_ROUTE = "/v1/models/{model}"
 FIXED_ROUTES = frozenset(
@@ -22,6 +25,10 @@ FIXED_ROUTES = frozenset(
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/openapi.json",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/v1/tokenize",
+        "/v1/detokenize",
         "/docs.json",
         "/schema.json",
         "/health",
@@ -97,8 +104,12 @@ class RequestMetrics:
                 self._total.labels(route, status).inc()
                 self._seconds.labels(route, status).observe(time.monotonic() - began)
 
-    def render(self) -> tuple[bytes, str]:
-        """(page, its media type), of all workers where they share a folder."""
+    def render(self, served: LoadedModel | None = None) -> tuple[bytes, str]:
+        """(page, its media type), of all workers where they share a folder.
+
+        Args:
+            served: the model whose engine's figures stand there too, once it is loaded.
+        """
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
         from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -106,4 +117,9 @@ class RequestMetrics:
         if shares_metrics():
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry), CONTENT_TYPE_LATEST
+        page = generate_latest(registry)
+        if served is not None:
+            engine = CollectorRegistry()
+            engine.register(EngineCollector(served))
+            page += generate_latest(engine)
+        return page, CONTENT_TYPE_LATEST

@@ -17,7 +17,9 @@ from _bentoml_sdk import Service
 from components.core.settings import endpoint_api_key
 from serving.bento.answer_timeout import install_answer_timeout
 from serving.bento.bounded_protocol import install_protocol
+from serving.bento.bounded_websocket import install_websocket_protocol
 from serving.bento.endpoint_app import ANSWER_SECONDS, EndpointApp, LoadedEndpoint
+from serving.bento.request_tracing import open_tracing
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -52,7 +54,13 @@ class OpenAIService:
         from serving.api.openai_endpoint import create_app
 
         served = await asyncio.to_thread(open_own_endpoint)
-        endpoint.open(served, create_app(served, endpoint_api_key()))
+        tracing = open_tracing(served.model, served.version)
+        endpoint.open(served, create_app(served, endpoint_api_key()), tracing)
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    async def close_endpoint(self) -> None:
+        """Send what is still to be told, in a thread: the receiver may be slow."""
+        await asyncio.to_thread(endpoint.close)
 
 
 def open_own_endpoint() -> LoadedModel:
@@ -63,4 +71,5 @@ def open_own_endpoint() -> LoadedModel:
 
 
 install_protocol()
+install_websocket_protocol()
 install_answer_timeout()

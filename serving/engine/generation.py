@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +39,20 @@ class AnswerOptions:
     """Clients take turns: those who ask much do not hold up those who ask little."""
 
 
+_COLLECTED: ContextVar[list[Generation] | None] = ContextVar("collected", default=None)
+
+
+@contextmanager
+def collect_generations() -> Iterator[list[Generation]]:
+    """The answers that are begun in this context, as they are added: those of one request."""
+    collected: list[Generation] = []
+    token = _COLLECTED.set(collected)
+    try:
+        yield collected
+    finally:
+        _COLLECTED.reset(token)
+
+
 class Generation(DecodingSequence):
     """The tokens of one answer, as they come.
 
@@ -66,11 +82,14 @@ class Generation(DecodingSequence):
         """Of each of the tokens, where the request wants them."""
         self.finish_reason: FinishReason | None = None
         """Why the tokens ended; None while they come, and of an answer that was given up."""
-        self.first_token: float | None = None
-        """Moment of the first token, by the scheduler's clock."""
         self.end_token: int | None = None
         """The token that ended the answer, if one did."""
+        self.first_token: float | None = None
+        """Moment of the first token, by the scheduler's clock."""
         self._news: asyncio.Future[None] | None = None
+        collected = _COLLECTED.get()
+        if collected is not None:
+            collected.append(self)
 
     async def wait_admitted(self) -> None:
         """Wait until there is a row for the answer.

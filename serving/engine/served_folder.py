@@ -7,7 +7,7 @@ bundle/tokenizer.json
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -93,7 +93,7 @@ def open_endpoint(folder: Path) -> LoadedModel:
     table = token_bytes(tokenizer)
     table += [b""] * (model.vocabulary - len(table))
     engine = Engine(
-        partial(ThreadTunedBatch, model, threads, context),
+        _batch_maker(model, threads, context),
         context,
         frozenset(tokenizer.stop_ids),
         limits,
@@ -109,6 +109,26 @@ def open_endpoint(folder: Path) -> LoadedModel:
         adapters=adapters,
         version=endpoint.version,
     )
+
+
+def _batch_maker(
+    model: OnnxModel, threads: DecodingThreads, context: int
+) -> Callable[[int], ThreadTunedBatch]:
+    """Maker of an empty batch; the same one, emptied, where it is asked again for as many slots.
+
+    An engine asks again when the model failed, and the memory may not hold two caches.
+    """
+    batches: dict[int, ThreadTunedBatch] = {}
+
+    def make_batch(slots: int) -> ThreadTunedBatch:
+        batch = batches.get(slots)
+        if batch is None:
+            batch = batches[slots] = ThreadTunedBatch(model, threads, context, slots)
+        for row in reversed(range(len(batch))):
+            batch.leave(row)
+        return batch
+
+    return make_batch
 
 
 def _served_context(model: OnnxModel, limits: EndpointLimits) -> int:

@@ -6,6 +6,9 @@ request: the next request on it goes to whichever server is the present one, and
 ever closed under a request. Each request has a connection of its own to the server, so that the
 server never closes a kept one just as a request is sent on it.
 
+A WebSocket is a tunnel once the server has agreed to it: it stays with its server to its end, which
+a change of servers waits for as it waits for an answer.
+
 What has no answer gets one here, in OpenAI's error shape: 503 with ``Retry-After`` while nothing
 serves, or where a server ended before it said anything.
 """
@@ -23,6 +26,7 @@ import h11
 
 from components.core.log import get_logger
 from components.core.process.ports import LOOPBACK
+from serving.gateway.websocket_tunnel import UPGRADE, asks_for_websocket, pour, run_tunnel
 
 _CHUNK = 1 << 16
 _HEAD_BYTES = 1 << 16
@@ -173,6 +177,9 @@ async def _forward_both_ways(
         for task in (sending, answering):
             task.cancel()
         await asyncio.gather(sending, answering, return_exceptions=True)
+    if client.switched:
+        await run_tunnel(client.pour_into(writer), pour(reader, client.send))
+        return False
     return keep_alive and client.reusable
 
 
@@ -201,7 +208,8 @@ async def _forward_answer(client: _Client, reader: asyncio.StreamReader) -> bool
         _ServerGone: it ended within its answer.
     """
     parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES)
-    parser.send(h11.Request(method=client.method, target="/", headers=[("host", "model")]))
+    headers = [("host", "model"), *(UPGRADE if client.upgrades else ())]
+    parser.send(h11.Request(method=client.method, target="/", headers=headers))
     parser.send(h11.EndOfMessage())
     answered = False
     while True:
@@ -219,6 +227,9 @@ async def _forward_answer(client: _Client, reader: asyncio.StreamReader) -> bool
         except h11.RemoteProtocolError as error:
             raise _ServerGone from error
         await client.send(chunk)
+        if parser.their_state is h11.SWITCHED_PROTOCOL:
+            client.switched = True
+            return False
         if ended:
             return parser.their_state is h11.DONE
 
@@ -244,6 +255,8 @@ class _Client:
         self.method = b"GET"
         self.request_ended = False
         """The present request has been read to its end."""
+        self.upgrades = self.switched = False
+        """The present request asks for a WebSocket, and the server has agreed."""
 
     @property
     def reusable(self) -> bool:
@@ -265,7 +278,7 @@ class _Client:
             _ClientGone: it ended within the head.
         """
         self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
-        self.request_ended = False
+        self.request_ended = self.switched = False
         taken, chunk, self._read_ahead = b"", self._read_ahead, b""
         while True:
             if not chunk:
@@ -278,11 +291,7 @@ class _Client:
             event = self._parser.next_event()
             if isinstance(event, h11.Request):
                 self.method = event.method
-                names = {name for name, _ in event.headers}
-                if {b"transfer-encoding", b"content-length"} <= names:
-                    raise h11.RemoteProtocolError(
-                        "a request has Content-Length or Transfer-Encoding, not both"
-                    )
+                self.upgrades = asks_for_websocket(event)
                 return self._split_off_next(taken)
 
     def _split_off_next(self, taken: bytes) -> bytes:
@@ -314,6 +323,14 @@ class _Client:
         if not self._read_ahead:
             self._read_ahead = await self._reader.read(_CHUNK)
         return not self._read_ahead
+
+    async def pour_into(self, writer: asyncio.StreamWriter) -> None:
+        """Forward all that the client sends, whatever it is, until it ends."""
+        writer.write(self._read_ahead)
+        self._read_ahead = b""
+        while chunk := await self._reader.read(_CHUNK):
+            writer.write(chunk)
+            await writer.drain()
 
     async def send(self, chunk: bytes) -> None:
         """Send bytes of an answer; waits while the client does not read.

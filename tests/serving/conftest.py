@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from components.text.chat.chat_tokenizer import ChatTokenizer
@@ -49,7 +49,7 @@ def tokenizer() -> ChatTokenizer:
 MakeServed = Callable[..., LoadedModel]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_served(tokenizer: ChatTokenizer) -> MakeServed:
     """A served twin: ``make_served(batch=…, context=…, slots=…)``."""
 
@@ -74,7 +74,7 @@ def make_served(tokenizer: ChatTokenizer) -> MakeServed:
 Listen = Callable[..., AbstractContextManager[str]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def listening() -> Listen:
     """``with listening(served, api_key=…) as address``: the endpoint on a real socket."""
     return _listening
@@ -83,9 +83,13 @@ def listening() -> Listen:
 @contextmanager
 def _listening(served: LoadedModel, api_key: str | None = None) -> Iterator[str]:
     """The endpoint on a loopback port of its own; yields its base address."""
-    outer = FastAPI()
-    outer.mount("/v1", create_app(served, api_key))
-    config = uvicorn.Config(outer, log_level="error", lifespan="off", access_log=False)
+    app = create_app(served, api_key)
+
+    async def below_prefix(scope: Scope, receive: Receive, send: Send) -> None:
+        """As the server's own application hands requests on."""
+        await app({**scope, "root_path": "/v1"}, receive, send)
+
+    config = uvicorn.Config(below_prefix, log_level="error", lifespan="off", access_log=False)
     server = uvicorn.Server(config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

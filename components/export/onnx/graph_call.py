@@ -3,6 +3,24 @@
 To hand a call its arrays costs onnxruntime's Python layer more than a small model computes, and a
 server repeats the same few calls: (first row, rows, width). So each is bound once, over memory that
 stays where it is.
+
+What the graph itself is given, for a runtime of another kind:
+
+    input_ids              int64 [b, t]     new tokens, padded on the right with any token
+    seqlens_k              int32 [b]        position of the row's last token after this call: its
+                                            tokens less one, and 0 for an empty row
+    total_sequence_length  int32 []         tokens of the longest row after this call, at least 1
+    query_seqlens          int32 [b]        how many of the row's t tokens are real
+    logit_positions        int64 [b, m, 1]  which of the t positions to give logits for
+    adapter                int64 [b]        of a graph with adapters alone, as its last input
+    past/present           float32 or int8 [b, kv heads, capacity, head width], each pair bound to
+                           the same memory, so that new keys are written in place; capacity is no
+                           less than any row's length before this call plus t
+
+and what it gives, beside the present:
+
+    logits                 float32 [b, m, v]
+    hidden                 float32 [b, m, c], the normed states that the logits are computed from
 """
 
 from __future__ import annotations
@@ -28,6 +46,9 @@ ADAPTER_INPUT = "adapter"
 """Last input of a graph with adapters (``adapter_graph``): the number of each row's adapter."""
 MAX_CALLS = 256
 """Calls kept; prompts come in as many widths as there are lengths. One holds some kilobytes."""
+CALL_COST = 4
+"""Tokens that take as long as a call of its own for a row does: rows share a call where it costs no
+more padding than this for each call that it saves."""
 _Call = tuple[str, int, int, int]
 """(place of the logits, first row, rows, width)"""
 
@@ -155,3 +176,27 @@ class BoundCalls:
             binding.bind_ortvalue_output(name, value)
             values.append(value)
         return GraphCall(ids, last, total, new, positions, binding, tuple(values))
+
+
+def group_neighbours(
+    sizes: Mapping[int, int], lengths: NDArray[np.int32], capacity: int
+) -> list[list[int]]:
+    """Runs of neighbouring rows, each to be fed in one call.
+
+    Args:
+        sizes: row -> tokens of its piece, in the order of the rows.
+        lengths: tokens that each row holds.
+        capacity: positions of a row in the cache; padding takes some for the time of a call.
+    """
+    groups: list[list[int]] = []
+    for row in sizes:
+        if groups and row == groups[-1][-1] + 1:
+            group = [*groups[-1], row]
+            widest = max(sizes[member] for member in group)
+            padding = len(group) * widest - sum(sizes[member] for member in group)
+            fits = int(lengths[group[0] : row + 1].max()) + widest <= capacity
+            if fits and padding <= CALL_COST * (len(group) - 1):
+                groups[-1] = group
+                continue
+        groups.append([row])
+    return groups

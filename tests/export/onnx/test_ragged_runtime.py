@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from components.core.errors import ConfigError, DataError
 from components.export.onnx import cache_memory, graph_call, ragged_runtime
 from components.export.onnx.graph_builder import save_graph, weights_of
+from components.export.onnx.graph_call import group_neighbours
 from components.export.onnx.plain_graph import plain_graph
 from components.export.onnx.ragged_runtime import IDLE, OnnxModel, RaggedBatch
 from components.export.onnx.served_graph import served_graph
@@ -103,12 +104,12 @@ def test_pieces_of_any_lengths_may_share_a_call(decoder: Decoder, served: OnnxMo
 def test_rows_of_any_lengths_and_places_are_fed_together(
     decoder: Decoder, served: OnnxModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ragged_runtime, "PADDING", 4)
+    monkeypatch.setattr(ragged_runtime, "PIECE", 9)
     rows = [text(seed, length) for seed, length in enumerate((48, 30, 12, 33, 20))]
     expected = [alone(decoder, row) for row in rows]
     batch = RaggedBatch(served, slots=6)
     batch.prefill([row[:cut] for row, cut in zip(rows, (40, 3, 1, 6, 7), strict=True)])
-    # Rows 0 and 1 are too unlike for one call; 3 and 4 share one; 2 is left alone.
+    # Row 1 goes in by three whole pieces; the ends of 3 and 4 share a call; 2 is left alone.
     found = batch.feed_rows([4, 0, 3, 1], [rows[4][7:19], rows[0][40:], rows[3][6:20], rows[1][3:]])
     for logits, row, last in zip(found, (4, 0, 3, 1), (18, 47, 19, 29), strict=True):
         assert close(logits, expected[row][last])
@@ -116,6 +117,14 @@ def test_rows_of_any_lengths_and_places_are_fed_together(
     # The step left the prompts' logits where they were.
     assert close(batch.feed_rows([4], [rows[4][19:]])[0], expected[4][19])
     assert close(batch.feed_rows([2, 3], [rows[2][2:5], rows[3][21:]])[1], expected[3][32])
+
+
+def test_rows_share_a_call_where_that_costs_little_padding() -> None:
+    lengths = np.array([0, 3, 9, 0, 0, 0, 0], dtype=np.int32)
+    like = {0: 10, 1: 8, 2: 12, 3: 60, 5: 10, 6: 10}
+    assert group_neighbours(like, lengths, 100) == [[0, 1, 2], [3], [5, 6]]
+    assert group_neighbours(like, lengths, 20) == [[0, 1], [2], [3], [5, 6]]
+    assert group_neighbours({0: 1, 1: 6}, lengths, 100) == [[0], [1]]
 
 
 def test_a_full_row_has_neighbours_that_are_fed(decoder: Decoder, served: OnnxModel) -> None:
@@ -175,7 +184,9 @@ def test_a_cache_beyond_the_memory_is_refused_and_the_longest_one_fits(
         cache_memory.longest_context(served, 1000)
 
 
-def test_logits_stay_until_the_next_call_of_their_kind(decoder: Decoder, served: OnnxModel) -> None:
+def test_logits_of_a_step_stay_until_the_next_those_of_prompts_for_good(
+    decoder: Decoder, served: OnnxModel
+) -> None:
     a, b = text(1, 20), text(2, 20)
     batch = RaggedBatch(served, slots=2)
     read = batch.prefill([a[:9]])
@@ -186,10 +197,15 @@ def test_logits_stay_until_the_next_call_of_their_kind(decoder: Decoder, served:
     assert close(later[0], alone(decoder, b)[4])
     again = batch.step([int(a[10]), int(b[5])])
     assert np.shares_memory(stepped, again)
-    assert not np.shares_memory(again, later)
+    batch.feed_rows([0, 1], [a[11:13], b[6:8]])
+    assert close(again[1], alone(decoder, b)[5])
+    assert close(later[0], alone(decoder, b)[4])
 
 
-def test_hidden_states_are_those_that_the_head_reads(decoder: Decoder, served: OnnxModel) -> None:
+def test_hidden_states_are_those_that_the_head_reads(
+    decoder: Decoder, served: OnnxModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ragged_runtime, "PIECE", 11)
     a, b = text(1, 48), text(2, 7)
     batch = RaggedBatch(served, slots=2)
     for _ in range(2):

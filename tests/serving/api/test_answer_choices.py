@@ -244,6 +244,10 @@ def test_the_best_of_many_is_the_likeliest(client: openai.OpenAI) -> None:
     ("fields", "param"),
     [
         ({"n": 17}, "n"),
+        (
+            {"stream_options": {"continuous_usage_stats": True}},
+            "stream_options.continuous_usage_stats",
+        ),
         ({"best_of": 17}, "best_of"),
         ({"n": 3, "best_of": 2}, "best_of"),
         ({"best_of": 2, "stream": True}, "best_of"),

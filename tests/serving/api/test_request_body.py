@@ -120,6 +120,10 @@ def test_a_value_of_another_type_is_refused(field: str, value: Any, expected: st
         ({"stop": ["a", 3]}, "stop[1]"),
         ({"stream_options": {"include_usage": "yes"}}, "stream_options.include_usage"),
         ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+        (
+            {"stream_options": {"continuous_usage_stats": 0}},
+            "stream_options.continuous_usage_stats",
+        ),
         ({"messages": [1]}, "messages[0]"),
     ],
 )

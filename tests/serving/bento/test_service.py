@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from serving.api.openai_endpoint import LoadedModel
+from serving.api.openai_endpoint import LoadedModel, create_app
 from serving.bento.endpoint_app import EndpointApp, LoadedEndpoint
 from serving.bento.service import OpenAIService
 
@@ -120,6 +120,37 @@ def test_unknown_addresses_are_one_label(client: TestClient) -> None:
     assert f'{total}{{endpoint="other",http_response_code="404"}} 600.0' in page
     assert f'{total}{{endpoint="/v1/models/{{model}}",http_response_code="200"}} 300.0' in page
     assert 'in_progress{endpoint="other"} 0.0' in page
+
+
+def test_the_page_of_metrics_has_the_engine_s_figures(
+    make_served: Callable[..., LoadedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELMILL_API_KEY", "s3cret")
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    endpoint, served = LoadedEndpoint(), make_served()
+    endpoint.open(served, create_app(served, "s3cret"))
+    with TestClient(
+        EndpointApp(behind(), endpoint), base_url="http://localhost", client=("127.0.0.1", 1)
+    ) as client:
+        for stream in (False, True):
+            body = {"model": "tiny", "prompt": "abc", "max_tokens": 5, "stream": stream}
+            body |= {"ignore_eos": True}
+            assert client.post("/v1/completions", json=body, headers=KEY).status_code == 200
+        page = client.get("/metrics", headers=KEY).text
+        assert client.get("/metrics").status_code == 401
+    figures = {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+        for line in page.splitlines()
+        if line.startswith("modelmill_engine")
+    }
+    assert figures['modelmill_engine_requests_total{model="tiny"}'] == 2
+    assert figures['modelmill_engine_tokens_total{kind="completion",model="tiny"}'] == 10
+    assert figures['modelmill_engine_time_to_first_token_seconds_count{model="tiny"}'] == 2
+    assert figures['modelmill_engine_time_per_token_seconds_count{model="tiny"}'] == 2
+    assert figures['modelmill_engine_rows_in_use{model="tiny"}'] == 0
+    assert figures['modelmill_engine_slots{model="tiny"}'] == 4
+    assert figures['modelmill_engine_steps_total{model="tiny"}'] >= 10
+    assert page.count("# TYPE bentoml_service_request_total") <= 1
 
 
 def test_bentoml_serves_it() -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from components.core.errors import ConfigError, DataError
 from components.export.onnx import cache_memory
+from components.export.onnx.ragged_runtime import RaggedBatch
 from components.text.chat.tokenizer_files import tokenizer_digest
-from serving.engine.generation import Generation
+from serving.engine.generation import EngineFailed, Generation
 from serving.engine.sampling import SamplingParams
 from serving.engine.served_folder import open_endpoint
 
@@ -86,6 +87,29 @@ def test_the_context_is_the_limits_or_what_the_memory_holds(
         context = open_endpoint(served).engine.context
     assert 2 < context < 96
     assert f"a context of {context} tokens for 4 slots, not the model's 96" in caplog.text
+
+
+def test_an_engine_whose_model_failed_goes_on_without_memory_for_a_second_cache(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = list(range(20, 40))
+
+    async def run() -> None:
+        engine = open_endpoint(served).engine
+        expected = await all_of(engine.submit(prompt, GREEDY, 6))
+        monkeypatch.setattr(cache_memory, "usable_memory", lambda: 0)
+        with monkeypatch.context() as broken:
+            broken.setattr(RaggedBatch, "_run", fail)
+            failing = [engine.submit(prompt, GREEDY, 6) for _ in range(3)]
+            for generation in failing:
+                with pytest.raises(EngineFailed, match="out of luck"):
+                    await generation.wait_beyond(0)
+        assert await all_of(engine.submit(prompt, GREEDY, 6)) == expected
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of luck")
+
+    asyncio.run(run())
 
 
 def test_a_folder_that_is_no_endpoint_is_one_line(tmp_path: Path, served: Path) -> None:

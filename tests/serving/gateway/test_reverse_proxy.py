@@ -340,3 +340,83 @@ def test_a_body_of_two_lengths_is_refused_and_reaches_no_server() -> None:
 
     asyncio.run(check())
     assert not reached
+
+
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\n" + UPGRADE
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Agrees to a handshake, then says all back until the other side says so."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(SWITCHED)
+    while chunk := await reader.read(65536):
+        writer.write(chunk)
+        await writer.drain()
+        if chunk.endswith(b"bye"):
+            break
+    writer.close()
+
+
+def test_a_websocket_is_a_tunnel_that_stays_with_its_server() -> None:
+    async def check() -> None:
+        async with (
+            server(echo) as old,
+            server(says(b"new")) as new,
+            proxying(old) as (proxy, reader, writer),
+        ):
+            writer.write(GET[:-2] + UPGRADE + b"early")  # a client that does not wait
+            assert await reader.readexactly(len(SWITCHED) + 5) == SWITCHED + b"early"
+            assert old.active == 1
+            proxy.target = new
+            writer.write(b"GET / HTTP/1.1\r\n\r\n" + b"\x00" * 300_000)
+            assert (await reader.readexactly(300_018)).startswith(b"GET / HTTP")
+            assert (old.active, new.active) == (1, 0)
+            writer.write(b"bye")
+            assert await reader.read() == b"bye"
+            await idle(old)
+
+    asyncio.run(check())
+
+
+def test_a_client_that_leaves_its_tunnel_ends_it() -> None:
+    ended = asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(SWITCHED)
+        with suppress(ConnectionError):
+            while await reader.read(4096):
+                continue
+        ended.set()
+        writer.close()
+
+    async def check() -> None:
+        async with server(listen) as target, proxying(target) as (_, reader, writer):
+            writer.write(GET[:-2] + UPGRADE)
+            await reader.readexactly(len(SWITCHED))
+            writer.close()
+            await ended.wait()
+            await idle(target)
+
+    asyncio.run(check())
+
+
+def test_a_refused_handshake_is_an_answer() -> None:
+    async def check() -> None:
+        async with server(says(b"no")) as target, proxying(target) as (_, reader, writer):
+            writer.write(GET[:-2] + UPGRADE)
+            assert (await read_answer(reader)).endswith(b"no")
+            await idle(target)
+
+    asyncio.run(check())
+
+
+def test_a_handshake_with_a_body_reaches_no_server() -> None:
+    async def check() -> None:
+        async with server(echo) as target, proxying(target) as (_, reader, writer):
+            writer.write(GET[:-2] + b"Content-Length: 40\r\n" + UPGRADE)
+            status, headers, error = refusal(await reader.read())
+        assert (status, headers["connection"], error["code"]) == (400, "close", "invalid_request")
+
+    asyncio.run(check())

@@ -1,0 +1,128 @@
+"""OpenTelemetry spans of requests: one a request, with children for queue, prefill and decoding.
+
+Spans are made of times that the engine notes anyway, once an answer has ended, so nothing is paid
+for a token. Without the address of a receiver in the settings nothing of OpenTelemetry is imported.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from components.core.errors import ConfigError
+from components.core.settings import TRACE_RECEIVER_VARIABLE, trace_receiver
+from serving.bento.request_metrics import find_route
+from serving.engine.generation import Generation, collect_generations
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+def open_tracing(model: str, version: str) -> RequestTracing | None:
+    """Tracing to the receiver that the settings name; None where they name none.
+
+    Args:
+        model: served model's name.
+        version: of the model.
+
+    Raises:
+        ConfigError: the receiver's address makes no sense, or the extra is not installed.
+    """
+    address = trace_receiver()
+    if address is None:
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    except ImportError:
+        raise ConfigError(
+            f"{TRACE_RECEIVER_VARIABLE} is set, but OpenTelemetry's exporter is not installed: "
+            "install the extra `tracing`, or unset the variable"
+        ) from None
+    exporter = OTLPSpanExporter(endpoint=f"{address.rstrip('/')}/v1/traces")
+    return RequestTracing(exporter, {"service.version": version, "gen_ai.request.model": model})
+
+
+class RequestTracing:
+    """Spans of the requests below ``/v1``; takes over a caller's ``traceparent`` (W3C).
+
+    Args:
+        exporter: sends spans, from a thread of its own.
+        attributes: of the resource, beside its name.
+    """
+
+    def __init__(self, exporter: SpanExporter, attributes: dict[str, str]) -> None:
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        resource = Resource.create({"service.name": "modelmill", **attributes})
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("modelmill")
+
+    async def trace(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run a request in a span.
+
+        Args:
+            app: answers it.
+            scope: the request's.
+            receive: of the request.
+            send: of the request.
+        """
+        from opentelemetry.trace import SpanKind, StatusCode
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        parent = TraceContextTextMapPropagator().extract(headers)
+        route, method, status = find_route(scope["path"]), scope["method"], 499
+        named = {"http.request.method": method, "http.route": route}
+        span = self._tracer.start_span(
+            f"{method} {route}", context=parent, kind=SpanKind.SERVER, attributes=named
+        )
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            with collect_generations() as generations:
+                await app(scope, receive, watch)
+        finally:
+            span.set_attribute("http.response.status_code", status)
+            if status >= 500:
+                span.set_status(StatusCode.ERROR)
+            for generation in generations:
+                self._add_phases(span, generation)
+            span.end()
+
+    def _add_phases(self, span: Any, generation: Generation) -> None:
+        """The children of one answer, of the phases that it reached."""
+        from opentelemetry.trace import set_span_in_context
+
+        now = time.monotonic()
+        epoch = time.time_ns() - int(now * 1e9)
+        begins = [generation.arrived, generation.admitted, generation.first_token]
+        ends = [*begins[1:], now]
+        counts: list[dict[str, int]] = [
+            {},
+            {"gen_ai.usage.input_tokens": len(generation.prompt)},
+            {"gen_ai.usage.output_tokens": len(generation.tokens)},
+        ]
+        context = set_span_in_context(span)
+        phases = zip(("queue", "prefill", "decode"), begins, ends, counts, strict=True)
+        for name, begin, end, attributes in phases:
+            if begin is None:
+                return
+            child = self._tracer.start_span(
+                name, context, attributes=attributes, start_time=epoch + int(begin * 1e9)
+            )
+            child.end(epoch + int((now if end is None else end) * 1e9))
+
+    def close(self) -> None:
+        """Send what is left, and end the thread."""
+        self._provider.shutdown()
