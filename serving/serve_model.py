@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.core.errors import ConfigError
 from components.core.process.ports import port_refusal
-from components.core.settings import ENDPOINT_LIMITS_VARIABLE, Settings, export_variables
+from components.core.settings import (
+    ADAPTERS_VARIABLE,
+    ENDPOINT_LIMITS_VARIABLE,
+    Settings,
+    export_variables,
+)
 from components.publish.bento_folders import (
     bentos_folder,
     check_bento_files,
@@ -19,10 +25,38 @@ from components.publish.bento_folders import (
 from components.publish.promotion.next_commands import MAKES_ONE
 from components.publish.promotion.unpromoted_version import describe_newest
 from components.publish.registry.model_registry import CHAMPION, RegisteredVersion, list_versions
+from serving.adapters.adapter_build import build_adapted_graph, parse_adapters, read_adapters
 from serving.api.auth import check_host
 from serving.api.limits import check_context, override_limits
 from serving.engine.served_folder import BUNDLE_FOLDER, GRAPH_FILE, read_endpoint
+from serving.engine_program import HF_FORM, ONNX_FORMS, EngineName, EngineProgram
 from serving.gateway.foreground import exec_foreground
+
+
+@dataclass(frozen=True)
+class BentoProgram:
+    """A version's Bento, whose server computes with onnxruntime on processors."""
+
+    folder: Path
+    adapted: Path | None = None
+    """Folder of its graph with adapters."""
+    limits: Mapping[str, object] = field(default_factory=dict)
+    """Limits of the endpoint that replace its own."""
+    engine: str = "onnx"
+
+    def exec_server(self, host: str, port: int, *, as_json: bool) -> None:
+        """Replace this process by the Bento's server, in the foreground; does not return.
+
+        Args:
+            host: address to listen on.
+            port: port to listen on.
+            as_json: report a failure as one JSON object.
+        """
+        if self.adapted is not None:
+            export_variables({ADAPTERS_VARIABLE: str(self.adapted)})
+        if self.limits:
+            export_variables({ENDPOINT_LIMITS_VARIABLE: json.dumps(dict(self.limits))})
+        exec_foreground(self.folder, host, port, as_json=as_json)
 
 
 def serve_forever(
@@ -31,6 +65,8 @@ def serve_forever(
     *,
     host: str = "127.0.0.1",
     port: int = 3000,
+    engine: EngineName = "auto",
+    adapters: Sequence[str] = (),
     as_json: bool = False,
     limits: Mapping[str, object] | None = None,
 ) -> None:
@@ -43,27 +79,36 @@ def serve_forever(
         model: MODEL@ALIAS, MODEL/VERSION or MODEL; None takes the champion that moved last.
         host: address to listen on; beyond loopback it needs a key.
         port: port to listen on.
+        engine: program that computes the answers; auto is onnx.
+        adapters: ``NAME=FOLDER`` of each adapter that is served beside the model.
         as_json: announce the address as one JSON object.
         limits: limits of the endpoint that replace those of its Bento, by name.
 
     Raises:
-        ConfigError: no such model, no Bento of it, a host without a key, a port in use, a limit
-            out of its bounds or beyond the model.
+        ConfigError: no such model, no Bento of it, a host without a key, a port in use, an
+            adapter of another base, a limit out of its bounds or beyond the model, or what the
+            engine needs is missing.
         DataError: the Bento is damaged.
     """
     check_host(host, settings.api_key)
     entry = choose_version(settings, model) if model else require_champion(settings)
-    folder = find_bento(settings, entry)
+    folders = parse_adapters(adapters, entry.model)
+    program = find_program(settings, entry, engine, adapters=folders, limits=limits or {})
     _check_port(host, port)
-    check_limits(folder, limits or {})
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     if as_json:
         announcement = {"model": entry.model, "version": str(entry.version), "address": address}
-        sys.stdout.write(json.dumps({**announcement, "bento": str(folder)}) + "\n")
+        served = {"bento" if program.engine == "onnx" else "folder": str(program.folder)}
+        line = json.dumps({**announcement, "engine": program.engine, **served})
+        sys.stdout.write(line + "\n")
         sys.stdout.flush()
     else:
         key = "with MODELMILL_API_KEY" if settings.api_key else "from this machine, without a key"
         named = f"{entry.model} version {entry.version}"
+        if program.engine != "onnx":
+            named += f" by {program.engine}"
+        if adapters:
+            named += f" with the adapters {', '.join(folders)}"
         sys.stderr.write(f"serving {named} at {address} ({key}); Ctrl+C stops it\n")
         others = list_other_champions(settings, entry.model)
         if model is None and others:
@@ -71,9 +116,43 @@ def serve_forever(
                 f"{entry.model}'s champion moved last; `modelmill serve {others[0]}` serves "
                 f"another ({', '.join(others)})\n"
             )
-    if limits:
-        export_variables({ENDPOINT_LIMITS_VARIABLE: json.dumps(dict(limits))})
-    exec_foreground(folder, host, port, as_json=as_json)
+    program.exec_server(host, port, as_json=as_json)
+
+
+def find_program(
+    settings: Settings,
+    entry: RegisteredVersion,
+    engine: EngineName = "auto",
+    *,
+    adapters: Mapping[str, Path] | None = None,
+    limits: Mapping[str, object] | None = None,
+) -> EngineProgram:
+    """The engine's program for a version; all that can be refused before a start is refused.
+
+    Args:
+        settings: workspace that holds the version.
+        entry: the version to serve.
+        engine: auto is onnx.
+        adapters: name -> folder of each adapter beside it.
+        limits: limits of the endpoint that replace those of the Bento, or of vLLM, by name.
+
+    Raises:
+        ConfigError: what the engine needs is missing, it cannot run the version's forms, an
+            adapter is of another base, or a limit is out of its bounds or beyond the model.
+        DataError: the Bento is damaged.
+    """
+    if engine == "vllm":
+        from serving.vllm.vllm_program import find_vllm_program
+
+        program = find_vllm_program(settings, entry).override_limits(limits or {})
+        return program.add_adapters(read_adapters(settings, entry, adapters or {}))
+    bento = find_bento(settings, entry)
+    check_limits(bento, limits or {})
+    adapted = None
+    if adapters:
+        read = read_adapters(settings, entry, adapters)
+        adapted = build_adapted_graph(settings, bento, read)
+    return BentoProgram(bento, adapted, limits or {})
 
 
 def check_limits(folder: Path, overrides: Mapping[str, object]) -> None:
@@ -156,6 +235,13 @@ def find_bento(settings: Settings, entry: RegisteredVersion) -> Path:
         folder = bentos_folder(settings) / name
         check_bento_files(folder)
         return folder
+    forms = sorted(path.parent.name for path in entry.files_folder(settings).glob("*/parity.json"))
+    if forms and not set(forms) & set(ONNX_FORMS):
+        other = f"; --engine vllm serves {HF_FORM} on a GPU" if HF_FORM in forms else ""
+        raise ConfigError(
+            f"{entry.model} version {entry.version} holds {', '.join(forms)} and none of "
+            f"{', '.join(ONNX_FORMS)}, which the engine onnx runs{other}"
+        )
     raise ConfigError(
         f"{entry.model} version {entry.version} is not packed; run the preset or file that made it "
         "again, which packs it"

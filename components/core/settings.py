@@ -36,6 +36,8 @@ HISTORY_DAYS = 30
 THREADS_VARIABLE = "MODELMILL_THREADS"
 MEASURE_THREADS = "measure"
 MAX_THREADS = 1024
+ADAPTERS_VARIABLE = "MODELMILL_ADAPTERS"
+"""Folder of a graph with adapters that is served in place of the Bento's; ``serve`` sets it."""
 ENDPOINT_LIMITS_VARIABLE = "MODELMILL_ENDPOINT_LIMITS"
 """JSON object of an endpoint's limits that replace those of its Bento; ``serve`` sets it."""
 TRACE_RECEIVER_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -82,6 +84,9 @@ class Settings:
 
     peers_python: Path | None = None
     """Interpreter with the peers of the benchmarks; without one, that of this process."""
+
+    vllm: str | None = None
+    """Program of vLLM; None looks for it on PATH."""
 
     @property
     def store(self) -> Path:
@@ -181,6 +186,7 @@ def load_settings() -> Settings:
         threads=thread_count(),
         spin=spin_setting(),
         peers_python=Path(peers).expanduser() if peers else None,
+        vllm=os.environ.get("MODELMILL_VLLM") or None,
     )
     _warn_of_other_mlflow(settings)
     export_variables(_package_variables(settings))
@@ -351,6 +357,12 @@ def shares_metrics() -> bool:
 def endpoint_api_key() -> str | None:
     """Key of the endpoint, apart from ``load_settings``: a Bento is served without a workspace."""
     return os.environ.get("MODELMILL_API_KEY") or None
+
+
+def adapters_folder() -> Path | None:
+    """Folder of the graph with adapters to serve, apart from ``load_settings``; None for none."""
+    folder = os.environ.get(ADAPTERS_VARIABLE)
+    return Path(folder) if folder else None
 
 
 def endpoint_limit_overrides() -> dict[str, object]:

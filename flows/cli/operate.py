@@ -10,6 +10,7 @@ from rich.console import Console
 
 from components.core import settings
 from flows.cli.app import Json, app, print_result
+from serving.engine_program import EngineName
 
 LIMITS = "Limits (in place of those that the model was packed with)"
 
@@ -26,6 +27,21 @@ def serve(
         str, typer.Option(help="Address to listen on; any but loopback requires MODELMILL_API_KEY.")
     ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 3000,
+    engine: Annotated[
+        EngineName,
+        typer.Option(
+            help="onnx computes on processors; vllm runs the Hugging Face form on GPUs, by a vLLM "
+            "that MODELMILL_VLLM names; auto is onnx."
+        ),
+    ] = "auto",
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FOLDER",
+            help="LoRA adapter in PEFT's format, or a checkpoint that was trained with one, served "
+            "as NAME beside the model it was trained on; give it once for each.",
+        ),
+    ] = None,
     slots: Annotated[
         int | None, typer.Option(help="Answers decoded together.", rich_help_panel=LIMITS)
     ] = None,
@@ -87,6 +103,8 @@ def serve(
         model,
         host=host,
         port=port,
+        engine=engine,
+        adapters=adapter or (),
         as_json=as_json,
         limits={name: value for name, value in limits.items() if value is not None},
     )

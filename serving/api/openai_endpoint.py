@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from serving.adapters.adapter_index import AdapterEntry
 from serving.api.answers.answer_choice import AnswerChoice
 from serving.api.answers.answer_writer import AnswerWriter
 from serving.api.answers.chat_socket import StreamSockets
@@ -67,6 +68,19 @@ class LoadedModel:
     """Of the registered model."""
     embedder: TextEmbedder | None = None
     """Gives vectors of texts; None where the graph gives no states."""
+    adapters: Sequence[AdapterEntry] = ()
+    """In the order of their numbers, from 1 on."""
+
+    @cached_property
+    def adapter_numbers(self) -> dict[str, int]:
+        """Name of an adapter -> its number."""
+        return {adapter.name: number for number, adapter in enumerate(self.adapters, start=1)}
+
+    def fingerprint_of(self, name: str) -> str:
+        """Fingerprint of the base, or of an adapter over it."""
+        number = self.adapter_numbers.get(name, 0)
+        adapter = f"-{self.adapters[number - 1].digest[:12]}" if number else ""
+        return self.fingerprint + adapter
 
     @cached_property
     def texts(self) -> TokenTexts:
@@ -92,12 +106,14 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
 
     @app.get("/models")
     async def models(_: HttpRequest) -> dict[str, Any]:
-        return {"object": "list", "data": [_card(served)]}
+        names = [served.model, *served.adapter_numbers]
+        return {"object": "list", "data": [_card(served, name) for name in names]}
 
     @app.get("/models/{name}")
     async def model(http: HttpRequest) -> dict[str, Any]:
-        _check_model(served, http.path_params["name"])
-        return _card(served)
+        name = http.path_params["name"]
+        _check_model(served, name)
+        return _card(served, name)
 
     @app.post("/chat/completions")
     async def chat(http: HttpRequest) -> Response:
@@ -139,7 +155,8 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     async def embed(http: HttpRequest) -> dict[str, object]:
         request = parse_request(EmbeddingRequest, await http.body())
         _check_model(served, request.model)
-        return await create_embeddings(request, served.embedder, served.prompts, served.limits)
+        embedder = served.embedder if request.model == served.model else None  # an adapter's: none
+        return await create_embeddings(request, embedder, served.prompts, served.limits)
 
     document = describe_api(served.model, has_key=bool(api_key))
 
@@ -150,22 +167,25 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     return RequestGuard(app, served.limits, api_key)
 
 
-def _card(served: LoadedModel) -> dict[str, Any]:
+def _card(served: LoadedModel, name: str) -> dict[str, Any]:
+    width = None if served.embedder is None else served.embedder.width
     return {
-        "id": served.model,
+        "id": name,
         "object": "model",
         "created": served.created,
         "owned_by": "modelmill",
         "context_length": served.engine.context,
-        "embedding_dimensions": served.embedder.width if served.embedder else None,
+        "embedding_dimensions": width if name == served.model else None,
+        "parent": None if name == served.model else served.model,
     }
 
 
 def _check_model(served: LoadedModel, name: str) -> None:
-    if name != served.model:
+    if name != served.model and name not in served.adapter_numbers:
+        names = ", ".join(f"'{known}'" for known in (served.model, *served.adapter_numbers))
         raise ApiError(
             404,
-            f"The model '{name}' does not exist; this endpoint serves '{served.model}'.",
+            f"The model '{name}' does not exist; this endpoint serves {names}.",
             code="model_not_found",
             param="model",
         )
@@ -266,7 +286,8 @@ def _submit(
         # A model invents a question then and answers with anything at all.
         return served.engine.answer_nothing(prompt)
     sampling = request.sampling_params(served.limits.temperature, place)
-    options = request.answer_options(address)
+    adapter = served.adapter_numbers.get(request.model, 0)
+    options = replace(request.answer_options(address), adapter=adapter)
     if grammar is not None:
         options = replace(options, constraint=grammar.constrain())
     return served.engine.submit(prompt, sampling, request.limit or served.engine.context, options)
@@ -308,8 +329,10 @@ async def _respond(served: LoadedModel, request: ResponsesRequest, http: HttpReq
     grammar = await _compile_constraint(served, chat, [prompt])
     address = http.client.host if http.client else ""
     (choice,) = _start_choices(served, chat, [prompt], grammar, address)
-    writer = ResponsesWriter(request, chat, choice, served.model)
+    writer = ResponsesWriter(request, chat, choice, chat.model)
     if request.stream:
+        with DisconnectWatch(http.receive, writer.cancel):
+            await choice.wait_admitted()
         return EventStream(writer.stream_events(), writer.cancel)
     with DisconnectWatch(http.receive, writer.cancel) as client:
         whole = await writer.collect()
@@ -337,15 +360,17 @@ async def _answer(
     envelope = ResponseEnvelope(
         identifier=f"{shape.prefix}-{uuid.uuid4().hex}",
         created=int(time.time()),
-        model=served.model,
-        fingerprint=served.fingerprint,
+        model=request.model,
+        fingerprint=served.fingerprint_of(request.model),
         format=shape,
     )
     answer = AnswerWriter(envelope, request, choices, served.texts)
     if request.stream:
-        # Refused while it waits: told by the status, which goes out before the first event.
-        with DisconnectWatch(http.receive, answer.cancel):
+        # Refused while it waited: told by the status, which goes out before the first event.
+        with DisconnectWatch(http.receive, answer.cancel) as client:
             await answer.wait_admitted()
+        if client.disconnected:
+            return Response(status_code=499)
         return EventStream(answer.stream_events(), answer.cancel)
     with DisconnectWatch(http.receive, answer.cancel) as client:
         whole = await answer.collect()

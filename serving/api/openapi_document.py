@@ -220,6 +220,7 @@ _RESPONSES: dict[str, Schema] = {
         owned_by=_TEXT,
         context_length=_COUNT,
         embedding_dimensions=_nullable(_COUNT),
+        parent=_nullable(_TEXT),
     ),
     "ModelList": _object(object={"const": "list"}, data=_list_of(_refer_to("Model"))),
     "Usage": _object(

@@ -41,9 +41,8 @@ from components.text.chat.tokenizer_files import (
 from serving.api.limits import EndpointLimits
 from serving.bento.bento_sources import ROOT, BentoSources, collect_service_sources, pin_packages
 from serving.engine.served_folder import BUNDLE_FOLDER, ENDPOINT_FILE, Endpoint
+from serving.engine_program import ONNX_FORMS
 
-FORMS = ("onnx-int8", "onnx")
-"""Forms that the engine can serve, the preferred one first."""
 _DIGITS = 12
 """Hexadecimal digits of the digest that name a Bento's version: 48 bits."""
 _LOG_LINES = 5
@@ -181,7 +180,7 @@ def _tokenizer_of(bundle: Path) -> str:
 
 
 def _choose_form(form: str, bundle: Path) -> str:
-    there = [name for name in FORMS if (bundle / name / "model.onnx").is_file()]
+    there = [name for name in ONNX_FORMS if (bundle / name / "model.onnx").is_file()]
     if form == "auto" and there:
         return there[0]
     if form not in there:

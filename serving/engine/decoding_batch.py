@@ -28,8 +28,8 @@ SavedPrefix = NDArray[np.generic]
 class DecodingBatch(Protocol):
     """Interface of a model's batch: rows that grow, join and leave (``RaggedBatch``)."""
 
-    def join(self) -> int:
-        """Take a free slot; returns its row, the last one."""
+    def join(self, adapter: int = 0) -> int:
+        """Take a free slot, for an adapter's row or one without (0); returns it, the last row."""
         ...
 
     def leave(self, row: int) -> int | None:
@@ -112,8 +112,8 @@ def _move_rows(batch: DecodingBatch, plan: BatchStep, prefixes: PrefixCache) -> 
         prefixes.add(save.blocks, batch.read_prefix(save.row, len(save.blocks.tokens)))
     for row in plan.leaves:
         batch.leave(row)
-    for _ in range(plan.joins):
-        batch.join()
+    for job in plan.joined:
+        batch.join(job.adapter)
     for copy in plan.copies:
         saved = (
             batch.read_prefix(copy.source, copy.length)

@@ -33,6 +33,8 @@ class AnswerOptions:
     min_tokens: int = 0
     """No end token is drawn before."""
     constraint: TokenConstraint | None = None
+    adapter: int = 0
+    """Number of the adapter that the answer is computed with; 0 is none."""
     client: str = ""
     """Clients take turns: those who ask much do not hold up those who ask little."""
 
@@ -70,7 +72,7 @@ class Generation(DecodingSequence):
         ends: frozenset[int],
         options: AnswerOptions,
     ) -> None:
-        super().__init__(prompt, options.client)
+        super().__init__(prompt, options.client, options.adapter)
         self.sampler = TokenSampler(sampling, prompt)
         self.limit, self.ends, self.options = limit, ends, options
         self.stops = options.stop_tokens | (frozenset() if options.ignores_end else ends)

@@ -29,11 +29,11 @@ class PrefixBlocks:
     names: tuple[bytes, ...]
 
     @classmethod
-    def of(cls, tokens: Sequence[int]) -> PrefixBlocks:
-        """Name the blocks of a sequence."""
+    def of(cls, tokens: Sequence[int], adapter: int = 0) -> PrefixBlocks:
+        """Name the blocks of a sequence, whose keys and values are those of an adapter's row."""
         array = np.asarray(tokens, dtype=np.int32)
         names: list[bytes] = []
-        name = b""
+        name = adapter.to_bytes(4, "little")
         for start in range(0, len(array) - BLOCK_TOKENS + 1, BLOCK_TOKENS):
             block = array[start : start + BLOCK_TOKENS].tobytes()
             name = hashlib.blake2b(name + block, digest_size=16).digest()

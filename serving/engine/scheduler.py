@@ -65,6 +65,11 @@ class BatchStep:
     """Some row is fed a token."""
 
     @property
+    def joined(self) -> list[DecodingSequence]:
+        """The sequences that join, in the order of their rows."""
+        return self.rows[len(self.rows) - self.joins :]
+
+    @property
     def empty(self) -> bool:
         """True for a step without joins, leaves, prompts or decoding."""
         return not (self.leaves or self.joins or self.copies or self.chunks or self.decodes)
@@ -168,7 +173,7 @@ class Scheduler:
         for row in leaves:
             cached = self.rows[row].cached_tokens() if len(saves) < MOST_SAVES else ()
             if len(cached) >= BLOCK_TOKENS and self.prefixes.most_bytes:
-                blocks = PrefixBlocks.of(cached)
+                blocks = PrefixBlocks.of(cached, self.rows[row].adapter)
                 if self.prefixes.wants(blocks):
                     saves.append(PrefixSave(row, blocks))
         for row in leaves:
@@ -218,7 +223,7 @@ class Scheduler:
         self, job: DecodingSequence, places: dict[int, int], saves: list[PrefixSave]
     ) -> PrefixCopy | None:
         """Find the longest beginning that is there, unless a longer one will be soon: wait."""
-        blocks = job.blocks = job.blocks or PrefixBlocks.of(job.prompt)
+        blocks = job.blocks = job.blocks or PrefixBlocks.of(job.prompt, job.adapter)
         most = len(job.prompt) - 1  # the last token is read, since its logits are wanted
         entry, length = self.prefixes.find(blocks)
         length = min(length, most)

@@ -15,13 +15,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import DataError
 from components.core.log import get_logger
-from components.core.settings import endpoint_limit_overrides, thread_count
+from components.core.settings import adapters_folder, endpoint_limit_overrides, thread_count
 from components.export.onnx.cache_memory import check_cache_memory, longest_context
 from components.export.onnx.decoding_threads import DecodingThreads, ThreadTunedBatch
 from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch
 from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.chat.token_bytes import token_bytes
 from components.text.chat.tokenizer_files import TOKENIZER_FILE, tokenizer_digest
+from serving.adapters.adapter_index import AdapterEntry, read_adapter_index
 from serving.api.limits import EndpointLimits, override_limits
 from serving.api.openai_endpoint import LoadedModel
 from serving.engine.batching_engine import Engine
@@ -82,7 +83,11 @@ def open_endpoint(folder: Path) -> LoadedModel:
             f"{bundle}: {TOKENIZER_FILE} is not the tokenizer {endpoint.tokenizer[:12]} that "
             f"{endpoint.model} version {endpoint.version} was trained with: package it again"
         )
-    model = OnnxModel(bundle / endpoint.form / GRAPH_FILE, 1)
+    adapted = adapters_folder()
+    adapters: tuple[AdapterEntry, ...] = ()
+    if adapted is not None:
+        adapters = read_adapter_index(adapted, endpoint.bundle, endpoint.form).adapters
+    model = OnnxModel((adapted or bundle / endpoint.form) / GRAPH_FILE, 1)
     context = _served_context(model, limits)
     threads = DecodingThreads(model, limits.threads or thread_count(), slots=limits.slots)
     threads.start()
@@ -103,6 +108,7 @@ def open_endpoint(folder: Path) -> LoadedModel:
         table=table,
         engine=engine,
         limits=limits,
+        adapters=adapters,
         version=endpoint.version,
         # A session of its own to look at: the tuner of threads changes the model's meanwhile.
         embedder=TextEmbedder(

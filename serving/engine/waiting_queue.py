@@ -33,6 +33,8 @@ class DecodingSequence:
     prompt: Sequence[int]
     client: str = ""
     """Rows are shared out between clients."""
+    adapter: int = 0
+    """Number of the adapter that its row computes with; 0 is none."""
     cached: int = 0
     """Tokens of the prompt that are in the cache."""
     fed: int = 0

@@ -23,7 +23,8 @@ from components.core.settings import child_environment
 from serving.bento.bento_sources import ROOT
 from serving.gateway.exec_server import server_command
 
-_MARK = "MODELMILL_SERVER"
+SERVER_MARK = "MODELMILL_SERVER"
+"""Variable that all processes of one server have in their environment."""
 _STOP_SECONDS = 10.0
 _HURRY_SECONDS = 1.0
 """The same where the user has stopped the command that needs the server."""
@@ -102,7 +103,7 @@ def spawn_server(folder: Path, log: Path, environment: dict[str, str]) -> Server
         process = subprocess.Popen(
             server_command(folder, LOOPBACK, port, os.getpid()),
             cwd=ROOT,
-            env=child_environment({**environment, _MARK: mark}),
+            env=child_environment({**environment, SERVER_MARK: mark}),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -173,7 +174,7 @@ def stop_server(server: ServerProcess) -> None:
 
     A supervisor that was killed leaves workers behind; they are found by their mark.
     """
-    started = find_marked_processes(_MARK, {server.mark})
+    started = find_marked_processes(SERVER_MARK, {server.mark})
     if server.process.poll() is None:
         server.process.send_signal(signal.SIGTERM)
         seconds = _STOP_SECONDS if shutdown.requested_stop() is None else _HURRY_SECONDS

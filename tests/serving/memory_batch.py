@@ -20,7 +20,7 @@ class MemoryBatch:
     slots: int
     rows: list[list[int]] = field(default_factory=list)
 
-    def join(self) -> int:
+    def join(self, adapter: int = 0) -> int:
         assert len(self.rows) < self.slots
         self.rows.append([])
         return len(self.rows) - 1

@@ -3,6 +3,24 @@
 To hand a call its arrays costs onnxruntime's Python layer more than a small model computes, and a
 server repeats the same few calls: (first row, rows, width). So each is bound once, over memory that
 stays where it is.
+
+What the graph itself is given, for a runtime of another kind:
+
+    input_ids              int64 [b, t]     new tokens, padded on the right with any token
+    seqlens_k              int32 [b]        position of the row's last token after this call: its
+                                            tokens less one, and 0 for an empty row
+    total_sequence_length  int32 []         tokens of the longest row after this call, at least 1
+    query_seqlens          int32 [b]        how many of the row's t tokens are real
+    logit_positions        int64 [b, m, 1]  which of the t positions to give logits for
+    adapter                int64 [b]        of a graph with adapters alone, as its last input
+    past/present           float32 or int8 [b, kv heads, capacity, head width], each pair bound to
+                           the same memory, so that new keys are written in place; capacity is no
+                           less than any row's length before this call plus t
+
+and what it gives, beside the present:
+
+    logits                 float32 [b, m, v]
+    hidden                 float32 [b, m, c], the normed states that the logits are computed from
 """
 
 from __future__ import annotations
@@ -24,6 +42,8 @@ GRAPH_INPUTS = [
 ]
 GRAPH_OUTPUTS = ["logits", "hidden"]
 """Inputs before the past, outputs before the present."""
+ADAPTER_INPUT = "adapter"
+"""Last input of a graph with adapters (``adapter_graph``): the number of each row's adapter."""
 MAX_CALLS = 256
 """Calls kept; prompts come in as many widths as there are lengths. One holds some kilobytes."""
 CALL_COST = 4
@@ -74,6 +94,7 @@ class BoundCalls:
         model: names of the cached keys and values, and the session.
         cache: [slots, kv heads, capacity, head width] for each of ``model.past``.
         logits: arrays [slots, 1, v] for the last logits of every row, by name.
+        adapters: [slots], number of each row's adapter; None for a graph without adapters.
     """
 
     def __init__(
@@ -81,8 +102,10 @@ class BoundCalls:
         model: Session,
         cache: Sequence[NDArray[Any]],
         logits: Mapping[str, NDArray[np.float32]],
+        adapters: NDArray[np.int64] | None = None,
     ) -> None:
         self._model, self._cache, self._logits = model, cache, logits
+        self._adapters = adapters
         self._calls: OrderedDict[_Call, GraphCall] = OrderedDict()
         self._session = model.session
 
@@ -143,6 +166,8 @@ class BoundCalls:
         arrays: tuple[NDArray[Any], ...] = (ids, last, total, new, positions)
         for name, array in zip(GRAPH_INPUTS, arrays, strict=True):
             bind_input(name, array)
+        if self._adapters is not None:
+            bind_input(ADAPTER_INPUT, self._adapters[first : first + count])
         names = zip(self._cache, self._model.past, self._model.present, strict=True)
         for cache, past, present in names:
             binding.bind_ortvalue_output(present, bind_input(past, cache[first : first + count]))

@@ -19,22 +19,7 @@ Inputs and outputs are bound once for each (rows, width) and written in place. S
 ``step`` are valid until the next ``step``: copy what is to last longer. All other methods return
 arrays of their own.
 
-What the graph itself is given, for a runtime of another kind:
-
-    input_ids              int64 [b, t]     new tokens, padded on the right with any token
-    seqlens_k              int32 [b]        position of the row's last token after this call: its
-                                            tokens less one, and 0 for an empty row
-    total_sequence_length  int32 []         tokens of the longest row after this call, at least 1
-    query_seqlens          int32 [b]        how many of the row's t tokens are real
-    logit_positions        int64 [b, m, 1]  which of the t positions to give logits for
-    past/present           float32 or int8 [b, kv heads, capacity, head width], each pair bound to
-                           the same memory, so that new keys are written in place; capacity is no
-                           less than any row's length before this call plus t
-
-and what it gives, beside the present:
-
-    logits                 float32 [b, m, v]
-    hidden                 float32 [b, m, c], the normed states that the logits are computed from
+What the graph itself is given: ``graph_call``.
 
 Not safe to use from two threads at once. Equal calls give equal logits at equal thread counts.
 """
@@ -51,6 +36,7 @@ from numpy.typing import NDArray
 from components.core.errors import DataError
 from components.export.onnx.cache_memory import check_cache_memory
 from components.export.onnx.graph_call import (
+    ADAPTER_INPUT,
     GRAPH_INPUTS,
     GRAPH_OUTPUTS,
     BoundCalls,
@@ -95,7 +81,8 @@ class OnnxModel:
             )
         if "context" not in meta or names[: len(GRAPH_INPUTS)] != GRAPH_INPUTS:
             raise DataError(f"{path.name}: not a graph of export_onnx")
-        cache = inputs[len(GRAPH_INPUTS) :]
+        self.has_adapters = names[-1] == ADAPTER_INPUT
+        cache = inputs[len(GRAPH_INPUTS) : len(inputs) - self.has_adapters]
         self.context = int(meta["context"])
         self.past = [argument.name for argument in cache]
         self.present = [argument.name for argument in outputs[len(GRAPH_OUTPUTS) :]]
@@ -139,7 +126,9 @@ class RaggedBatch:
         # A row's last logits have a place of their own, apart for steps and for prompts.
         wanted = (slots, 1, model.vocabulary)
         self._logits = {name: np.zeros(wanted, np.float32) for name in ("stepped", "fed")}
-        self._calls = BoundCalls(model, self._cache, self._logits)
+        self._adapters = np.zeros(slots, dtype=np.int64)
+        adapters = self._adapters if model.has_adapters else None
+        self._calls = BoundCalls(model, self._cache, self._logits, adapters)
         self._used = 0
 
     def __len__(self) -> int:
@@ -150,15 +139,21 @@ class RaggedBatch:
         """Tokens that a row can still take."""
         return self.context - int(self._lengths[row])
 
-    def join(self) -> int:
+    def join(self, adapter: int = 0) -> int:
         """Take a free slot; returns its row, the last one.
 
+        Args:
+            adapter: number of the adapter that the row computes with; 0 is none.
+
         Raises:
-            ValueError: all slots are in use.
+            ValueError: all slots are in use, or the graph has no adapters.
         """
         if self._used == self.slots:
             raise ValueError(f"all {self.slots} slots are in use")
+        if adapter and not self.model.has_adapters:
+            raise ValueError(f"adapter {adapter} of a graph without adapters")
         self._lengths[self._used] = 0
+        self._adapters[self._used] = adapter
         self._used += 1
         return self._used - 1
 
@@ -173,6 +168,7 @@ class RaggedBatch:
         if row == last:
             return None
         length = self._lengths[row] = self._lengths[last]
+        self._adapters[row] = self._adapters[last]
         for cache in self._cache:
             cache[row, :, :length] = cache[last, :, :length]
         return last

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 from components.core.log import get_logger
+from serving.api.error_responses import model_failed_error, queue_full_error
 from serving.constrain.tool_call_reader import ToolCallReader
 from serving.engine.detokenize import TextStream
 from serving.engine.generation import EngineFailed, Generation
 from serving.engine.sampling import TokenLogprobs
+from serving.engine.waiting_queue import QueueFull
 
 log = get_logger(__name__)
 
@@ -68,17 +70,27 @@ class AnswerChoice:
         values = [token.logprob for token in self.generation.logprobs]
         return sum(values) / max(1, len(values))
 
+    async def wait_admitted(self) -> None:
+        """Wait until there is a row for the answer.
+
+        Raises:
+            ApiError: it was refused while it waited, or the model failed.
+        """
+        with _as_api_errors():
+            await self.generation.wait_admitted()
+
     async def pieces(self) -> AsyncGenerator[AnswerPiece, None]:
         """Text as it can be shown, of all new tokens together; frees the engine's row at its end.
 
         Raises:
-            EngineFailed: the model failed.
+            ApiError: the model failed, or the answer was refused while it waited.
         """
         generation, text = self.generation, self.text
         try:
             tokens, seen = generation.tokens, 0
             while not text.stopped:
-                await generation.wait_beyond(seen)
+                with _as_api_errors():
+                    await generation.wait_beyond(seen)
                 if seen == len(tokens):
                     break
                 shown = ""
@@ -100,7 +112,7 @@ class AnswerChoice:
         constraint = self.generation.options.constraint
         if constraint is not None and constraint.failure:
             log.error(f"a constrained answer failed: {constraint.failure}")
-            raise EngineFailed(constraint.failure)
+            raise model_failed_error()
 
     def _push(self, token: int, place: int) -> str:
         if not self._reports:
@@ -132,11 +144,21 @@ class AnswerChoice:
         return released
 
 
+@contextmanager
+def _as_api_errors() -> Iterator[None]:
+    try:
+        yield
+    except QueueFull:
+        raise queue_full_error() from None
+    except EngineFailed:
+        raise model_failed_error() from None
+
+
 async def read_whole(choice: AnswerChoice) -> AnswerPiece:
     """The whole text of a choice, with its tokens.
 
     Raises:
-        EngineFailed: the model failed.
+        ApiError: the model failed, or a choice was refused while it waited.
     """
     async with aclosing(choice.pieces()) as pieces:
         parts = [piece async for piece in pieces]
@@ -152,7 +174,7 @@ async def merge_pieces(choices: Sequence[AnswerChoice]) -> AsyncGenerator[Choice
     """Pieces of all choices in the order in which they come.
 
     Raises:
-        EngineFailed: the model failed.
+        ApiError: the model failed, or a choice was refused while it waited.
     """
     if len(choices) == 1:
         async with aclosing(choices[0].pieces()) as pieces:

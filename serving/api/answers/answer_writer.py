@@ -15,12 +15,10 @@ from serving.api.answers.answer_choice import (
     read_whole,
 )
 from serving.api.answers.logprob_format import TokenTexts
-from serving.api.error_responses import model_failed_error, queue_full_error
+from serving.api.error_responses import ApiError
 from serving.api.request_schema import CompletionRequest, GenerationRequest, Usage
 from serving.api.response_format import DONE, Choice, ResponseEnvelope, encode_event
 from serving.constrain.tool_call_reader import describe_call_piece
-from serving.engine.generation import EngineFailed
-from serving.engine.waiting_queue import QueueFull
 
 
 class AnswerWriter:
@@ -44,19 +42,16 @@ class AnswerWriter:
         self.choices, self.texts = choices, texts
 
     async def wait_admitted(self) -> None:
-        """Wait until the first choice has a row.
+        """Wait until the first choice has a row; all are given up if it is refused.
 
         Raises:
-            ApiError: it was refused while it waited, or the model failed.
+            ApiError: it waited too long, or was refused for the sake of others; the model failed.
         """
         try:
-            await self.choices[0].generation.wait_admitted()
-        except QueueFull:
+            await self.choices[0].wait_admitted()
+        except ApiError:
             self.cancel()
-            raise queue_full_error() from None
-        except EngineFailed:
-            self.cancel()
-            raise model_failed_error() from None
+            raise
 
     async def collect(self) -> dict[str, Any]:
         """The whole answer.
@@ -69,10 +64,6 @@ class AnswerWriter:
                 read = [await read_whole(self.choices[0])]
             else:
                 read = await asyncio.gather(*map(read_whole, self.choices))
-        except QueueFull:
-            raise queue_full_error() from None
-        except EngineFailed:
-            raise model_failed_error() from None
         finally:
             self.cancel()
         ranked = self._select_best(list(zip(self.choices, read, strict=True)))
@@ -110,10 +101,8 @@ class AnswerWriter:
             if self.request.wants_usage:
                 last += encode_event(envelope.usage_chunk(self._count_usage()))
             yield last + DONE
-        except QueueFull:
-            yield encode_event(queue_full_error().body)
-        except EngineFailed:
-            yield encode_event(model_failed_error().body)
+        except ApiError as error:
+            yield encode_event(error.body)
         finally:
             self.cancel()
 

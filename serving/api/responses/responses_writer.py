@@ -9,11 +9,10 @@ from contextlib import aclosing
 from typing import Any
 
 from serving.api.answers.answer_choice import AnswerChoice
-from serving.api.error_responses import model_failed_error
+from serving.api.error_responses import ApiError
 from serving.api.request_schema import ChatRequest
 from serving.api.response_format import encode_json
 from serving.api.responses.responses_request import ResponsesRequest
-from serving.engine.generation import EngineFailed
 
 Item = dict[str, Any]
 
@@ -36,6 +35,7 @@ class ResponsesWriter:
         self._message_id = f"msg_{uuid.uuid4().hex}"
         self._created, self._number, self._said = int(time.time()), 0, ""
         self._opened = False
+        self._failure: ApiError | None = None
 
     def cancel(self) -> None:
         """Give the answer up, as when nobody listens any more."""
@@ -45,16 +45,14 @@ class ResponsesWriter:
         """The whole response.
 
         Raises:
-            ApiError: the model failed.
+            ApiError: the model failed, or it was refused while it waited.
         """
         async with aclosing(self.stream_events()) as events:
             async for _ in events:
                 continue
-        if self._failed:
-            raise model_failed_error()
+        if self._failure is not None:
+            raise self._failure
         return self._describe(self._status, self._list_items())
-
-    _failed = False
 
     async def stream_events(self) -> AsyncGenerator[bytes, None]:
         """The events of a stream, ``response.completed`` or its like last."""
@@ -72,9 +70,9 @@ class ResponsesWriter:
             yield self._event(
                 f"response.{status}", response=self._describe(status, self._list_items())
             )
-        except EngineFailed:
-            self._failed = True
-            error = model_failed_error().body["error"]
+        except ApiError as failure:
+            self._failure = failure
+            error = failure.body["error"]
             yield self._event("error", **{key: error[key] for key in ("code", "message", "param")})
         finally:
             self.cancel()
@@ -168,7 +166,7 @@ class ResponsesWriter:
         read, written = len(generation.prompt), len(generation.tokens)
         usage = {
             "input_tokens": read,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": generation.cached_prompt_tokens},
             "output_tokens": written,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": read + written,

@@ -35,6 +35,18 @@ def test_the_longest_beginning_is_found_to_the_token() -> None:
     assert cache.find(PrefixBlocks.of([1, *range(60)])) == (None, 0)
 
 
+def test_what_an_adapters_row_has_read_is_of_no_use_to_another() -> None:
+    cache = PrefixCache(10_000)
+    tokens = list(range(100))
+    cache.add(PrefixBlocks.of(tokens, 1), saved(100))
+    assert cache.find(PrefixBlocks.of(tokens, 1))[1] == 100
+    for other in (0, 2):
+        blocks = PrefixBlocks.of(tokens, other)
+        assert cache.find(blocks) == (None, 0)
+        assert cache.wants(blocks)
+        assert blocks.common_length(PrefixBlocks.of(tokens, 1)) == 0
+
+
 def test_a_conversation_that_goes_on_takes_one_place() -> None:
     cache = PrefixCache(10_000)
     for turns in (50, 90, 170):

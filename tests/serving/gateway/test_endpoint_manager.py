@@ -34,7 +34,7 @@ from serving.gateway import endpoint_manager
 from serving.gateway.backend import Backend, start_backend
 from serving.gateway.endpoint_manager import EndpointManager
 from serving.gateway.reverse_proxy import ProxyTarget, ReverseProxy
-from serving.gateway.server_process import _MARK, ServerProcess
+from serving.gateway.server_process import SERVER_MARK, ServerProcess
 from tests.workspace import Hand
 
 PROGRAM = """
@@ -73,7 +73,7 @@ def small(settings: Settings, served: ServedModel) -> Backend:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, served.bento, str(port)],
-            stdout=output, stderr=output, env={_MARK: mark},
+            stdout=output, stderr=output, env={SERVER_MARK: mark},
         )  # fmt: skip
     backend = Backend(served, ServerProcess(process, port, log, mark), ProxyTarget(port))
     STARTED.append(backend)
@@ -369,7 +369,7 @@ def test_no_request_is_lost_while_real_bentos_are_switched(
             mark = endpoint.manager.serving
             assert mark is not None
             assert mark.served == old
-            servers = find_marked_processes(_MARK, {mark.server.mark})
+            servers = find_marked_processes(SERVER_MARK, {mark.server.mark})
         assert not [process for process in servers if process.is_running()]
 
     asyncio.run(check())
