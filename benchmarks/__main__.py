@@ -43,6 +43,9 @@ def bench(
     repeats: Annotated[
         int, typer.Option(min=1, max=100, help="Measurements, of which the median is reported.")
     ] = 3,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, max=10_000, help="Length of the part `soak` of `serve`.")
+    ] = 30.0,
     as_json: Json = False,
 ) -> None:
     """Measure Modelmill beside other tools; exit code 1 where a figure is outside its bound."""
@@ -65,10 +68,10 @@ def bench(
         raise ConfigError(f"bench {name} {files[0]}: files of reports are given with --write PAGE")
     if only and name not in HAVE_PARTS:
         raise ConfigError(f"bench {name}: --only names a part of {', '.join(HAVE_PARTS)}")
-    _show_report(_run_bench(name, steps, only or [], repeats), as_json)
+    _show_report(_run_bench(name, steps, only or [], repeats, minutes), as_json)
 
 
-def _run_bench(name: str, steps: int, only: list[str], repeats: int) -> BenchReport:
+def _run_bench(name: str, steps: int, only: list[str], repeats: int, minutes: float) -> BenchReport:
     error_console = Console(stderr=True)
 
     def on_progress(line: str) -> None:
@@ -85,7 +88,7 @@ def _run_bench(name: str, steps: int, only: list[str], repeats: int) -> BenchRep
     if name == "serve":
         from benchmarks.serve.bench_serve import bench_serve
 
-        return bench_serve(settings.load_settings(), only, repeats, on_progress)
+        return bench_serve(settings.load_settings(), only, repeats, on_progress, minutes)
     from benchmarks.orchestrate import bench_orchestrate
 
     return bench_orchestrate(settings.load_settings(), steps, repeats, on_progress)

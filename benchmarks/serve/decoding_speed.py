@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from benchmarks.bench_report import BenchFigure
 from benchmarks.bench_setting import BenchSetting
-from benchmarks.serve.load_targets import LoadTarget, RoundLoad, RoundResult
-from benchmarks.serve.packed_server import OURS
-from benchmarks.serve.peer_servers import open_targets
-from benchmarks.serve.served_models import BENCH_SHAPES, BenchModel, make_bench_model
+from benchmarks.serve.targets.load_targets import LoadTarget, RoundLoad, RoundResult
+from benchmarks.serve.targets.packed_server import OURS
+from benchmarks.serve.targets.peer_servers import open_targets
+from benchmarks.serve.targets.served_models import BENCH_SHAPES, BenchModel, make_bench_model
 from models.shape import DecoderShape
 
 STREAMS = (1, 4, 16)

@@ -36,6 +36,8 @@ class LoadRequest:
     """Events after which the client hangs up; None reads to the end."""
     keeps_body: bool = False
     """The whole answer is kept, for its text."""
+    label: str = ""
+    """Kept in its record, to tell kinds of requests apart."""
 
 
 @dataclass
@@ -57,6 +59,7 @@ class StreamRecord:
     """The answer ended as the protocol says."""
     cancelled: bool = False
     body: bytes = b""
+    label: str = ""
 
     @property
     def first_event_seconds(self) -> float:
@@ -77,7 +80,7 @@ class _Stream:
     """A connection: what is still to be sent, and what has come."""
 
     def __init__(self, port: int, request: LoadRequest, due: float) -> None:
-        self.request, self.record = request, StreamRecord(due)
+        self.request, self.record = request, StreamRecord(due, label=request.label)
         self.socket = socket.socket()
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

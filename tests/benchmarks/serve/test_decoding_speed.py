@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from benchmarks.bench_setting import BenchSetting
 from benchmarks.serve.decoding_speed import SpeedSetup, measure_speed, speed_figures
-from benchmarks.serve.load_targets import RoundResult
-from benchmarks.serve.served_models import BenchModel, make_bench_model, untexted_tokens
+from benchmarks.serve.targets.load_targets import RoundResult
+from benchmarks.serve.targets.served_models import BenchModel, untexted_tokens
 from components.core.settings import Settings
 from models.shape_presets import NANO
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> BenchModel:
-    return make_bench_model(tmp_path_factory.mktemp("model"), "nano", NANO)
 
 
 def test_prompts_have_the_length_asked_for_and_share_beginnings(model: BenchModel) -> None:

@@ -21,21 +21,21 @@ from benchmarks.peer_programs import (
     find_interpreter,
     peer_program,
 )
-from benchmarks.serve.genai_folder import write_genai_folder
-from benchmarks.serve.load_targets import (
+from benchmarks.serve.targets.genai_folder import write_genai_folder
+from benchmarks.serve.targets.load_targets import (
     HttpTarget,
     LoadTarget,
     ProgramTarget,
     run_target_program,
 )
-from benchmarks.serve.packed_server import (
+from benchmarks.serve.targets.packed_server import (
     BENCH_LIMITS,
     OURS,
     MeasuredServer,
     pack_model,
     serve_packed,
 )
-from benchmarks.serve.served_models import BenchModel
+from benchmarks.serve.targets.served_models import BenchModel
 from components.core.errors import ConfigError, MillError
 
 LLAMA_SERVER, LLAMA_NATIVE, GENAI = "llama.cpp's server", "llama.cpp, native", "onnxruntime-genai"
@@ -73,7 +73,7 @@ def open_targets(setting: BenchSetting, model: BenchModel, home: Path) -> Iterat
     with ExitStack() as stack:
         ours = stack.enter_context(open_own_server(model, home))
         source = next((home / "bentos" / "bentos").glob("*/*/src"))
-        command = [sys.executable, "-m", "benchmarks.serve.own_engine", str(source)]
+        command = [sys.executable, "-m", "benchmarks.serve.targets.own_engine", str(source)]
         process, _ = stack.enter_context(run_target_program(OURS, command, bench_environment()))
         own_engine = ProgramTarget(OURS, process)
         gguf = make_gguf(setting, model)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.serve.served_models import FORM, MODEL_NAME, BenchModel
+from benchmarks.serve.targets.served_models import FORM, MODEL_NAME, BenchModel
 from components.core.action import Workspace
 from components.core.settings import Settings
 from components.core.store.artifact import Bento, Bundle, Lineage, ModelVersion, digest_value
 from components.core.store.workdir import Workdir
+from components.core.workspace_layout import mark_layout
 from serving.api.limits import EndpointLimits
 from serving.bento.build_bento import PackageConfig, package
 from serving.gateway.server_process import (
@@ -68,6 +69,7 @@ def pack_model(
     Raises:
         MillError: building failed.
     """
+    mark_layout(home)
     workspace = Workspace(Settings(home=home, reference_data=home))
     work = Workdir.temporary(workspace.settings.store, "components.export.bundle.bundle")
     shutil.copytree(model.bundle, work.folder, dirs_exist_ok=True)

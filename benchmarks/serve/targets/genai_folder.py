@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.serve.served_models import FORM, BenchModel
+from benchmarks.serve.targets.served_models import FORM, BenchModel
 from components.core.io.atomic_write import write_atomically
 from components.export.onnx.graph_builder import GRAPH_FILE, cache_names, save_graph
 from components.export.quantize import read_onnx_graph

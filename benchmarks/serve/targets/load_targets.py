@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from benchmarks.serve.load_generator import LoadGenerator, LoadRequest, completion_message
-from benchmarks.serve.packed_server import MeasuredServer
+from benchmarks.serve.targets.packed_server import MeasuredServer
 from components.core.errors import MillError
 from components.core.process.process_tree import kill_process_tree
 
