@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from benchmarks.serve.targets.served_models import FORM, BenchModel
 from components.core.io.atomic_write import write_atomically
 from components.export.onnx.graph_builder import GRAPH_FILE, cache_names, save_graph
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 _ATTENTION = "GroupQueryAttention"
 _LAST, _TOTAL = 5, 6
 """Places of its inputs seqlens_k and total_sequence_length."""
+_POSITIONS = "logit_positions"
 _COMMON_INPUTS = 9
 """Its inputs up to the rotary tables; those behind are for ragged pieces, which genai has not."""
 
@@ -46,13 +49,51 @@ def write_genai_folder(model: BenchModel, folder: Path) -> None:
 
 
 def take_lengths_from_mask(model: ModelProto) -> None:
-    """Have every attention's lengths computed from ``attention_mask``, in place."""
-    import numpy as np
+    """Have every attention's lengths computed from ``attention_mask``, in place.
+
+    A graph that is told for which positions it gives logits gives those of the last one.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     graph = model.graph
-    graph.initializer.append(numpy_helper.from_array(np.array([1], dtype=np.int64), "mask.one"))
-    front = [
+    nodes = list(graph.node)
+    for node in nodes:
+        if node.op_type == _ATTENTION:
+            node.input[_LAST], node.input[_TOTAL] = "mask.last", "mask.total"
+            del node.input[_COMMON_INPUTS:]
+    outputs = [value for value in graph.output if value.name.startswith(("logits", "present"))]
+    kept = needed_nodes(nodes, {value.name for value in outputs})
+    used = {name for node in kept for name in node.input}
+    front = _mask_nodes()
+    if _POSITIONS in used:
+        front += _position_nodes()
+        outputs[0].type.tensor_type.shape.dim[1].ClearField("dim_param")
+        outputs[0].type.tensor_type.shape.dim[1].dim_value = 1
+    past = [value for value in graph.input if value.name.startswith("past")]
+    mask = helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["batch", "total"])
+    inputs = [graph.input[0], mask, *past]
+    numbers = {"mask.one": [1], "mask.ones": [1, 1]}
+    constants = [tensor for tensor in graph.initializer if tensor.name in used]
+    constants += [
+        numpy_helper.from_array(np.array(value, dtype=np.int64), name)
+        for name, value in numbers.items()
+    ]
+    for field, values in (
+        (graph.node, front + kept),
+        (graph.input, inputs),
+        (graph.output, outputs),
+        (graph.initializer, constants),
+    ):
+        copies = [type(value).FromString(value.SerializeToString()) for value in values]
+        del field[:]
+        field.extend(copies)
+
+
+def _mask_nodes() -> list[NodeProto]:
+    """Nodes from the mask to ``mask.last`` [b] and ``mask.total`` [], int32."""
+    from onnx import TensorProto, helper
+
+    return [
         helper.make_node("ReduceSum", ["attention_mask", "mask.one"], ["mask.counted"], keepdims=0),
         helper.make_node("Sub", ["mask.counted", "mask.one"], ["mask.last64"]),
         helper.make_node("Cast", ["mask.last64"], ["mask.last"], to=TensorProto.INT32),
@@ -60,21 +101,19 @@ def take_lengths_from_mask(model: ModelProto) -> None:
         helper.make_node("Squeeze", ["mask.width"], ["mask.total64"]),
         helper.make_node("Cast", ["mask.total64"], ["mask.total"], to=TensorProto.INT32),
     ]
-    nodes = list(graph.node)
-    for node in nodes:
-        if node.op_type == _ATTENTION:
-            node.input[_LAST], node.input[_TOTAL] = "mask.last", "mask.total"
-            del node.input[_COMMON_INPUTS:]
-    del graph.node[:]
-    graph.node.extend(front + needed_nodes(nodes, {value.name for value in graph.output}))
-    used = {name for node in graph.node for name in node.input}
-    kept = [value for value in graph.input if value.name in used and value.name != "attention_mask"]
-    mask = helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["batch", "total"])
-    del graph.input[:]
-    graph.input.extend([kept[0], mask, *kept[1:]])
-    constants = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(constants)
+
+
+def _position_nodes() -> list[NodeProto]:
+    """Nodes from the tokens to ``logit_positions`` [b, 1, 1]: the last position of each row."""
+    from onnx import helper
+
+    return [
+        helper.make_node("Shape", ["input_ids"], ["mask.new"], start=1, end=2),
+        helper.make_node("Sub", ["mask.new", "mask.one"], ["mask.end"]),
+        helper.make_node("Shape", ["input_ids"], ["mask.rows"], start=0, end=1),
+        helper.make_node("Concat", ["mask.rows", "mask.ones"], ["mask.wanted"], axis=0),
+        helper.make_node("Expand", ["mask.end", "mask.wanted"], [_POSITIONS]),
+    ]
 
 
 def needed_nodes(nodes: list[NodeProto], wanted: set[str]) -> list[NodeProto]:
