@@ -16,7 +16,7 @@ from flows.cli.main import run_app
 if TYPE_CHECKING:
     from benchmarks.bench_report import BenchReport
 
-HAVE_PARTS = ("curate", "train")
+HAVE_PARTS = ("curate", "serve", "train")
 """Benchmarks of several parts, of which ``--only`` names some."""
 BENCHES = ("orchestrate", *HAVE_PARTS)
 
@@ -37,11 +37,15 @@ def bench(
         int, typer.Option(min=2, max=500, help="Steps of the no-op chain of `orchestrate`.")
     ] = 30,
     only: Annotated[
-        list[str] | None, typer.Option(help="Part of `curate` or `train` to measure; repeatable.")
+        list[str] | None,
+        typer.Option(help="Part of `curate`, `serve` or `train` to measure; repeatable."),
     ] = None,
     repeats: Annotated[
         int, typer.Option(min=1, max=100, help="Measurements, of which the median is reported.")
     ] = 3,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, max=10_000, help="Length of the part `soak` of `serve`.")
+    ] = 30.0,
     as_json: Json = False,
 ) -> None:
     """Measure Modelmill beside other tools; exit code 1 where a figure is outside its bound."""
@@ -63,11 +67,11 @@ def bench(
     if files:
         raise ConfigError(f"bench {name} {files[0]}: files of reports are given with --write PAGE")
     if only and name not in HAVE_PARTS:
-        raise ConfigError(f"bench {name}: --only names a part of {' or '.join(HAVE_PARTS)}")
-    _show_report(_run_bench(name, steps, only or [], repeats), as_json)
+        raise ConfigError(f"bench {name}: --only names a part of {', '.join(HAVE_PARTS)}")
+    _show_report(_run_bench(name, steps, only or [], repeats, minutes), as_json)
 
 
-def _run_bench(name: str, steps: int, only: list[str], repeats: int) -> BenchReport:
+def _run_bench(name: str, steps: int, only: list[str], repeats: int, minutes: float) -> BenchReport:
     error_console = Console(stderr=True)
 
     def on_progress(line: str) -> None:
@@ -81,6 +85,10 @@ def _run_bench(name: str, steps: int, only: list[str], repeats: int) -> BenchRep
         from benchmarks.train.bench_train import bench_train
 
         return bench_train(settings.load_settings(), only, repeats, on_progress)
+    if name == "serve":
+        from benchmarks.serve.bench_serve import bench_serve
+
+        return bench_serve(settings.load_settings(), only, repeats, on_progress, minutes)
     from benchmarks.orchestrate import bench_orchestrate
 
     return bench_orchestrate(settings.load_settings(), steps, repeats, on_progress)

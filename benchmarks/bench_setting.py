@@ -27,6 +27,8 @@ class BenchSetting:
     repeats: int
     """Measurements of which the median is reported."""
     on_progress: Callable[[str], None]
+    minutes: float = 30.0
+    """Length of a soak."""
 
     def find_reference(self, name: str) -> Path | None:
         """Path of a set of the reference data; None where it is absent."""

@@ -84,6 +84,8 @@ class Settings:
 
     peers_python: Path | None = None
     """Interpreter with the peers of the benchmarks; without one, that of this process."""
+    llama_node: Path | None = None
+    """Folder where npm installed node-llama-cpp, a peer of `bench serve`."""
 
     vllm: str | None = None
     """Program of vLLM; None looks for it on PATH."""
@@ -176,6 +178,7 @@ def load_settings() -> Settings:
     check_layout(home, _shown_home(home, configured_home))
     reference = os.environ.get("MODELMILL_REFERENCE_DATA")
     peers = os.environ.get("MODELMILL_PEERS_PYTHON")
+    llama_node = os.environ.get("MODELMILL_LLAMA_NODE")
     settings = Settings(
         home=home,
         reference_data=Path(reference) if reference else Path("../shared/reference-data").resolve(),
@@ -187,6 +190,7 @@ def load_settings() -> Settings:
         spin=spin_setting(),
         peers_python=Path(peers).expanduser() if peers else None,
         vllm=os.environ.get("MODELMILL_VLLM") or None,
+        llama_node=Path(llama_node).expanduser() if llama_node else None,
     )
     _warn_of_other_mlflow(settings)
     export_variables(_package_variables(settings))

@@ -11,10 +11,10 @@ from components.core.errors import ConfigError
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ([], "bench: no benchmark is named; there are orchestrate, curate, train"),
+        ([], "bench: no benchmark is named; there are orchestrate, curate, serve, train"),
         (["nope"], "bench nope: no such benchmark; there are orchestrate"),
         (["train", "a.json"], "bench train a.json: files of reports are given with --write PAGE"),
-        (["orchestrate", "--only", "x"], "--only names a part of curate or train"),
+        (["orchestrate", "--only", "x"], "--only names a part of curate, serve, train"),
         (["curate", "--only", "nope"], "nope"),
         (["--write", "page.md"], "bench --write: name the files"),
     ],

@@ -1,0 +1,1 @@
+"""Servers and engines that are measured, over one model of random weights."""
