@@ -25,15 +25,24 @@ from serving.api.limits import EndpointLimits
 from serving.api.message_fields import check_messages
 from serving.api.openapi_document import describe_api
 from serving.api.request_body import parse_request
-from serving.api.request_checks import check_generation
+from serving.api.request_checks import check_constrained, check_generation
 from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest
 from serving.api.response_format import CHAT_FORMAT, COMPLETION_FORMAT, ResponseEnvelope
+from serving.api.responses.responses_request import ResponsesRequest
+from serving.api.responses.responses_route import name_own_fields, parse_responses_request
+from serving.api.responses.responses_writer import ResponsesWriter
+from serving.api.tokens.embedding_route import EmbeddingRequest, create_embeddings
 from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 from serving.api.tokens.token_routes import detokenize, tokenize
+from serving.constrain.answer_grammar import choose_source, compile_grammar, offer_tools
+from serving.constrain.constraint_factory import CompiledGrammar, ConstraintFactory
+from serving.constrain.tool_call_form import ToolCallForm, find_tool_call_form
+from serving.constrain.tool_call_reader import ToolCallReader
 from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
 from serving.engine.generation import Generation
 from serving.engine.prompt_encoder import PromptEncoder, encode_prompts
+from serving.engine.text_embedder import TextEmbedder
 from serving.engine.waiting_queue import QueueFull
 
 if TYPE_CHECKING:
@@ -59,6 +68,8 @@ class LoadedModel:
     """Of the registered model."""
     adapters: Sequence[AdapterEntry] = ()
     """In the order of their numbers, from 1 on."""
+    embedder: TextEmbedder | None = None
+    """Gives vectors of texts; None where the graph gives no states."""
 
     @cached_property
     def adapter_numbers(self) -> dict[str, int]:
@@ -75,6 +86,16 @@ class LoadedModel:
     def texts(self) -> TokenTexts:
         """Texts of single tokens."""
         return TokenTexts(self.table, self.prompts.tokenizer.special_tokens)
+
+    @cached_property
+    def constraints(self) -> ConstraintFactory:
+        """Compiles what constrains answers."""
+        return ConstraintFactory(self.table, self.engine.stops, self.prompts.tokenizer.encode_text)
+
+    @cached_property
+    def tool_call_form(self) -> ToolCallForm | None:
+        """Form in which the model's template writes calls of tools."""
+        return find_tool_call_form(self.prompts.tokenizer)
 
 
 def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
@@ -99,7 +120,8 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         request = parse_request(ChatRequest, await http.body())
         _check_request(served, request)
         check_messages(request.messages, template_fields)
-        prompt = await served.prompts.encode_chat(request.messages)
+        tools = offer_tools(request, served.tool_call_form)
+        prompt = await served.prompts.encode_chat(request.messages, tools)
         return await _answer(served, request, [prompt], http)
 
     @app.post("/completions")
@@ -108,6 +130,12 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         _check_request(served, request)
         prompts = await encode_prompts(served.prompts, request.prompt, "prompt")
         return await _answer(served, request, prompts, http)
+
+    @app.post("/responses")
+    async def respond(http: HttpRequest) -> Response:
+        request = parse_responses_request(await http.body())
+        with name_own_fields():
+            return await _respond(served, request, http)
 
     @app.post("/tokenize")
     async def tokenize_prompt(http: HttpRequest) -> dict[str, object]:
@@ -122,6 +150,16 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         return detokenize(request, served.texts)
 
     app.websocket("/chat/completions")(StreamSockets(chat, served.limits).serve)
+
+    @app.post("/embeddings")
+    async def embed(http: HttpRequest) -> dict[str, object]:
+        request = parse_request(EmbeddingRequest, await http.body())
+        _check_model(served, request.model)
+        adapter = served.adapter_numbers.get(request.model, 0)
+        return await create_embeddings(
+            request, served.embedder, served.prompts, served.limits, adapter=adapter
+        )
+
     document = describe_api(served.model, has_key=bool(api_key))
 
     @app.get("/openapi.json")
@@ -139,6 +177,7 @@ def _card(served: LoadedModel, name: str) -> dict[str, Any]:
         "owned_by": "modelmill",
         "context_length": served.engine.context,
         "parent": None if name == served.model else served.model,
+        "embedding_dimensions": served.embedder.width if served.embedder else None,
     }
 
 
@@ -163,8 +202,36 @@ def _check_request(served: LoadedModel, request: GenerationRequest) -> None:
     check_generation(request, served.limits, served.prompts.tokenizer.vocabulary)
 
 
+async def _compile_constraint(
+    served: LoadedModel, request: GenerationRequest, prompts: Sequence[Sequence[int]]
+) -> CompiledGrammar | None:
+    """The grammar that the request asks for, checked against the room that answers have.
+
+    Args:
+        served: the model.
+        request: checked.
+        prompts: token ids of each.
+
+    Raises:
+        ApiError: 400, with the field.
+    """
+    special = served.prompts.tokenizer.special_tokens
+    own = request.constraint_source()
+    source = choose_source(request, own, served.tool_call_form, special)
+    if source is None:
+        return None
+    check_constrained(request)
+    rooms = [served.engine.context - len(prompt) for prompt in prompts]
+    limit = (request.limit, request.limit_field)
+    return await compile_grammar(served.constraints, source, rooms, limit)
+
+
 def _start_choices(
-    served: LoadedModel, request: GenerationRequest, prompts: Sequence[Sequence[int]], address: str
+    served: LoadedModel,
+    request: GenerationRequest,
+    prompts: Sequence[Sequence[int]],
+    grammar: CompiledGrammar | None,
+    address: str,
 ) -> list[AnswerChoice]:
     """Submit all choices to the engine, those of one prompt side by side, or none of them.
 
@@ -172,6 +239,7 @@ def _start_choices(
         served: the model.
         request: checked.
         prompts: token ids of each.
+        grammar: constrains every choice.
         address: the caller's.
 
     Raises:
@@ -181,10 +249,12 @@ def _start_choices(
     try:
         for prompt in prompts:
             for place in range(request.drawn_choices):
-                generation = _submit(served, request, prompt, place, address)
+                generation = _submit(served, request, prompt, place, grammar, address)
                 text = _open_text(served, request)
                 shows_end = bool(request.include_stop_str_in_output)
-                choices.append(AnswerChoice(len(choices), generation, text, shows_end=shows_end))
+                choice = AnswerChoice(len(choices), generation, text, shows_end=shows_end)
+                choice.calls = _read_calls(served, request)
+                choices.append(choice)
     except QueueFull:
         for choice in choices:
             choice.generation.cancel()
@@ -197,6 +267,7 @@ def _submit(
     request: GenerationRequest,
     prompt: Sequence[int],
     place: int,
+    grammar: CompiledGrammar | None,
     address: str,
 ) -> Generation:
     """Submit one choice.
@@ -206,28 +277,65 @@ def _submit(
         request: checked.
         prompt: token ids.
         place: of the choice among those of its prompt.
+        grammar: constrains the choice.
         address: the caller's.
 
     Raises:
         QueueFull: try again later.
     """
-    if isinstance(request, ChatRequest) and request.asks_nothing:
+    if grammar is None and isinstance(request, ChatRequest) and request.asks_nothing:
         # A model invents a question then and answers with anything at all.
         return served.engine.answer_nothing(prompt)
     sampling = request.sampling_params(served.limits.temperature, place)
     adapter = served.adapter_numbers.get(request.model, 0)
     options = replace(request.answer_options(address), adapter=adapter)
+    if grammar is not None:
+        options = replace(options, constraint=grammar.constrain())
     return served.engine.submit(prompt, sampling, request.limit or served.engine.context, options)
 
 
+def _read_calls(served: LoadedModel, request: GenerationRequest) -> ToolCallReader | None:
+    """Reader of an answer's calls; None where it has none."""
+    form = served.tool_call_form
+    if form is None or not isinstance(request, ChatRequest) or not request.offered_tools:
+        return None
+    return ToolCallReader(form)
+
+
 def _open_text(served: LoadedModel, request: GenerationRequest) -> TextStream:
-    spells = request.skip_special_tokens is False
+    # Calls may be written by special tokens, which a reader of them sees.
+    calls = _read_calls(served, request) is not None
+    spells = request.skip_special_tokens is False or calls
     return TextStream(
         served.texts.spelled_table if spells else served.table,
         request.stops,
         shows_stop=bool(request.include_stop_str_in_output),
         min_tokens=request.min_tokens or 0,
     )
+
+
+async def _respond(served: LoadedModel, request: ResponsesRequest, http: HttpRequest) -> Response:
+    """Answer in the form of the responses interface.
+
+    Args:
+        served: the model.
+        request: of its schema.
+        http: the request as it came.
+    """
+    chat = request.chat_request()
+    _check_request(served, chat)
+    check_messages(chat.messages, served.prompts.tokenizer.template.message_fields)
+    tools = offer_tools(chat, served.tool_call_form)
+    prompt = await served.prompts.encode_chat(chat.messages, tools)
+    grammar = await _compile_constraint(served, chat, [prompt])
+    address = http.client.host if http.client else ""
+    (choice,) = _start_choices(served, chat, [prompt], grammar, address)
+    writer = ResponsesWriter(request, chat, choice, request.model)
+    if request.stream:
+        return EventStream(writer.stream_events(), writer.cancel)
+    with DisconnectWatch(http.receive, writer.cancel) as client:
+        whole = await writer.collect()
+    return Response(status_code=499) if client.disconnected else JSONResponse(whole)
 
 
 async def _answer(
@@ -244,7 +352,9 @@ async def _answer(
         prompts: token ids of each.
         http: the request as it came.
     """
-    choices = _start_choices(served, request, prompts, http.client.host if http.client else "")
+    grammar = await _compile_constraint(served, request, prompts)
+    address = http.client.host if http.client else ""
+    choices = _start_choices(served, request, prompts, grammar, address)
     shape = CHAT_FORMAT if isinstance(request, ChatRequest) else COMPLETION_FORMAT
     envelope = ResponseEnvelope(
         identifier=f"{shape.prefix}-{uuid.uuid4().hex}",
@@ -255,11 +365,9 @@ async def _answer(
     )
     answer = AnswerWriter(envelope, request, choices, served.texts)
     if request.stream:
-        # Refused while it waited: told by the status, which goes out before the first event.
-        with DisconnectWatch(http.receive, answer.cancel) as client:
+        # Refused while it waits: told by the status, which goes out before the first event.
+        with DisconnectWatch(http.receive, answer.cancel):
             await answer.wait_admitted()
-        if client.disconnected:
-            return Response(status_code=499)
         return EventStream(answer.stream_events(), answer.cancel)
     with DisconnectWatch(http.receive, answer.cancel) as client:
         whole = await answer.collect()

@@ -11,12 +11,17 @@ from typing import Any
 
 from serving.api.request_fields import NEUTRAL_VALUES, NO_EFFECT
 from serving.api.request_schema import ChatRequest, CompletionRequest, StrictModel
+from serving.api.responses.responses_request import NEUTRAL_RESPONSES_FIELDS, ResponsesRequest
+from serving.api.tokens.embedding_route import EmbeddingRequest
 from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 
 Schema = dict[str, Any]
 _TEXT: Schema = {"type": "string"}
+_STREAMED = {"Response": "ResponseEvent"}
+"""Answers whose stream has no chunks."""
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _FINISH: Schema = {"enum": ["stop", "length"]}
+_CHAT_FINISH: Schema = {"enum": ["stop", "length", "tool_calls"]}
 
 
 def describe_api(model: str, *, has_key: bool) -> Schema:
@@ -27,8 +32,15 @@ def describe_api(model: str, *, has_key: bool) -> Schema:
         has_key: callers must send the endpoint's key.
     """
     requests: dict[str, Schema] = {}
-    for request in (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest):
+    for request in (
+        ChatRequest,
+        CompletionRequest,
+        TokenizeRequest,
+        DetokenizeRequest,
+        EmbeddingRequest,
+    ):
         requests |= _describe_request(request)
+    requests |= _describe_request(ResponsesRequest, NEUTRAL_RESPONSES_FIELDS)
     document: Schema = {
         "openapi": "3.1.0",
         "info": {"title": f"{model}, served by modelmill", "version": "1"},
@@ -45,6 +57,8 @@ def describe_api(model: str, *, has_key: bool) -> Schema:
             },
             "/chat/completions": _generation("create_chat_completion", "ChatRequest", "Chat"),
             "/completions": _generation("create_completion", "CompletionRequest", "Completion"),
+            "/responses": _generation("create_response", "ResponsesRequest", "Response"),
+            "/embeddings": _call("create_embedding", "EmbeddingRequest", "EmbeddingList"),
             "/tokenize": _call("tokenize", "TokenizeRequest", "TokenList"),
             "/detokenize": _call("detokenize", "DetokenizeRequest", "TokenText"),
             "/openapi.json": {
@@ -59,8 +73,15 @@ def describe_api(model: str, *, has_key: bool) -> Schema:
     return document
 
 
-def _describe_request(request: type[StrictModel]) -> dict[str, Schema]:
-    """Schemas of a request and of what it refers to, by name."""
+def _describe_request(
+    request: type[StrictModel], more: Mapping[str, tuple[Any, ...]] | None = None
+) -> dict[str, Schema]:
+    """Schemas of a request and of what it refers to, by name.
+
+    Args:
+        request: its model.
+        more: further fields that are not served, with the values that ask for nothing.
+    """
     schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
     inner: dict[str, Schema] = schema.pop("$defs", {})
     ignored: dict[str, Schema] = {
@@ -68,7 +89,7 @@ def _describe_request(request: type[StrictModel]) -> dict[str, Schema]:
     }
     neutral: dict[str, Schema] = {
         name: {"enum": list(values), "description": "not served: these values ask for nothing"}
-        for name, values in sorted(NEUTRAL_VALUES.items())
+        for name, values in sorted({**NEUTRAL_VALUES, **(more or {})}.items())
     }
     schema["properties"] = {**neutral, **ignored, **schema["properties"]}
     return {request.__name__: schema, **inner}
@@ -77,7 +98,9 @@ def _describe_request(request: type[StrictModel]) -> dict[str, Schema]:
 def _generation(name: str, request: str, answer: str) -> Schema:
     described = _call(name, request, answer)
     content = described["post"]["responses"]["200"]["content"]
-    content["text/event-stream"] = {"schema": _describe_events(f"{answer}Chunk")}
+    content["text/event-stream"] = {
+        "schema": _describe_events(_STREAMED.get(answer, f"{answer}Chunk"))
+    }
     return described
 
 
@@ -156,7 +179,9 @@ def _with_usage(answer: Schema, *, required: bool) -> Schema:
     return {**answer, "properties": properties, "required": names}
 
 
-_MESSAGE = _object(role={"const": "assistant"}, content=_TEXT, refusal={"type": "null"})
+_MESSAGE = _object(role={"const": "assistant"}, content=_nullable(_TEXT), refusal={"type": "null"})
+_CALL = _object(id=_TEXT, type={"const": "function"}, function=_object(name=_TEXT, arguments=_TEXT))
+_MESSAGE["properties"]["tool_calls"] = _list_of(_CALL)
 _LOGPROB: Schema = {"type": "number", "maximum": 0}
 _TOKEN: Schema = {
     "token": _TEXT,
@@ -179,7 +204,14 @@ _COMPLETION_LOGPROBS = _nullable(
 )
 _CHAT = {"logprobs": _CHAT_LOGPROBS}
 _COMPLETION = {"logprobs": _COMPLETION_LOGPROBS, "text": _TEXT}
-_DELTA: Schema = {"type": "object", "properties": {"role": _TEXT, "content": _TEXT}}
+_DELTA: Schema = {
+    "type": "object",
+    "properties": {
+        "role": _TEXT,
+        "content": _TEXT,
+        "tool_calls": _list_of({"type": "object", "required": ["index", "function"]}),
+    },
+}
 _RESPONSES: dict[str, Schema] = {
     "Model": _object(
         id=_TEXT,
@@ -188,19 +220,37 @@ _RESPONSES: dict[str, Schema] = {
         owned_by=_TEXT,
         context_length=_COUNT,
         parent=_nullable(_TEXT),
+        embedding_dimensions=_nullable(_COUNT),
     ),
     "ModelList": _object(object={"const": "list"}, data=_list_of(_refer_to("Model"))),
-    "Usage": _object(prompt_tokens=_COUNT, completion_tokens=_COUNT, total_tokens=_COUNT),
+    "Usage": _object(
+        prompt_tokens=_COUNT,
+        completion_tokens=_COUNT,
+        total_tokens=_COUNT,
+        prompt_tokens_details=_object(cached_tokens=_COUNT),
+    ),
     "Chat": _with_usage(
-        _envelope("chat.completion", _FINISH, message=_MESSAGE, **_CHAT), required=True
+        _envelope("chat.completion", _CHAT_FINISH, message=_MESSAGE, **_CHAT), required=True
     ),
     "ChatChunk": _with_usage(
-        _envelope("chat.completion.chunk", _nullable(_FINISH), delta=_DELTA, **_CHAT),
+        _envelope("chat.completion.chunk", _nullable(_CHAT_FINISH), delta=_DELTA, **_CHAT),
         required=False,
     ),
     "Completion": _with_usage(_envelope("text_completion", _FINISH, **_COMPLETION), required=True),
     "CompletionChunk": _with_usage(
         _envelope("text_completion", _nullable(_FINISH), **_COMPLETION), required=False
+    ),
+    "EmbeddingList": _object(
+        object={"const": "list"},
+        data=_list_of(
+            _object(
+                object={"const": "embedding"},
+                index=_COUNT,
+                embedding={"anyOf": [_list_of({"type": "number"}), _TEXT]},
+            )
+        ),
+        model=_TEXT,
+        usage=_object(prompt_tokens=_COUNT, total_tokens=_COUNT),
     ),
     "TokenList": _object(
         count=_COUNT,
@@ -209,6 +259,16 @@ _RESPONSES: dict[str, Schema] = {
         token_strs=_nullable(_list_of(_TEXT)),
     ),
     "TokenText": _object(prompt=_TEXT),
+    "ResponseEvent": {"type": "object", "required": ["type", "sequence_number"]},
+    "Response": {
+        "type": "object",
+        "required": ["id", "object", "created_at", "status", "model", "output", "usage"],
+        "properties": {
+            "object": {"const": "response"},
+            "status": {"enum": ["completed", "incomplete"]},
+            "output": _list_of({"type": "object", "required": ["type", "id"]}),
+        },
+    },
     "Error": _object(
         error=_object(message=_TEXT, type=_TEXT, param=_nullable(_TEXT), code=_nullable(_TEXT))
     ),

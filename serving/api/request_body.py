@@ -46,6 +46,15 @@ def parse_request(model: type[Request], body: bytes) -> Request:
     """
     fields = parse_json_object(body)
     check_fields(fields, model.model_fields.keys())
+    return parse_fields(model, fields)
+
+
+def parse_fields(model: type[Request], fields: dict[str, Any]) -> Request:
+    """The request that fields make, those that have no effect left out.
+
+    Raises:
+        ApiError: 400, with the first field that is wrong.
+    """
     served = {name: value for name, value in fields.items() if name in model.model_fields}
     try:
         return model.model_validate(served)

@@ -50,6 +50,19 @@ def check_generation(request: GenerationRequest, limits: EndpointLimits, vocabul
     _check_number(request, limits)
 
 
+def check_constrained(request: GenerationRequest) -> None:
+    """Refuse what contradicts an answer that a grammar ends.
+
+    Raises:
+        ApiError: 400, with the field.
+    """
+    for field in ("ignore_eos", "min_tokens"):
+        if getattr(request, field):
+            raise _contradiction(
+                field, "contradicts a constraint, which says where the answer ends"
+            )
+
+
 def _check_bias(request: SamplingRequest, vocabulary: int) -> None:
     for name in request.logit_bias or {}:
         place = f"logit_bias.{name}"

@@ -13,6 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
 from serving.api.prompt_forms import PROMPT_SCHEMA, Prompt, read_prompts
+from serving.constrain.constraint_fields import ConstraintFields
+from serving.constrain.tool_fields import ToolFields
 from serving.engine.generation import AnswerOptions
 from serving.engine.sampling import SamplingParams
 
@@ -111,7 +113,7 @@ class SamplingRequest(StrictModel):
         )
 
 
-class GenerationRequest(SamplingRequest):
+class GenerationRequest(SamplingRequest, ConstraintFields):
     """Fields that chat and plain completions share."""
 
     model: str
@@ -139,6 +141,11 @@ class GenerationRequest(SamplingRequest):
     def limit(self) -> int | None:
         """Most tokens of the answer."""
         return self.max_tokens
+
+    @property
+    def limit_field(self) -> str:
+        """The field that sets it."""
+        return "max_tokens"
 
     @property
     def stops(self) -> list[str]:
@@ -174,7 +181,7 @@ class GenerationRequest(SamplingRequest):
         )
 
 
-class ChatRequest(GenerationRequest):
+class ChatRequest(GenerationRequest, ToolFields):
     """POST /chat/completions."""
 
     messages: list[dict[str, Any]] = Field(min_length=1)
@@ -193,6 +200,11 @@ class ChatRequest(GenerationRequest):
     def limit(self) -> int | None:
         """Most tokens of the answer."""
         return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def limit_field(self) -> str:
+        """The field that sets it."""
+        return "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
 
     @property
     def reported_logprobs(self) -> int | None:
@@ -250,7 +262,14 @@ class Usage(BaseModel):
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    """Tokens of the prompts that were not read again, since another began like it."""
 
-    def counted(self) -> dict[str, int]:
-        """With their sum, as clients expect it."""
-        return {**self.model_dump(), "total_tokens": self.prompt_tokens + self.completion_tokens}
+    def counted(self) -> dict[str, Any]:
+        """In OpenAI's form, with their sum, as clients expect it."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+        }

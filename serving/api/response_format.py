@@ -131,6 +131,10 @@ class ResponseEnvelope:
     def _text_frames(self) -> dict[int, tuple[bytes, bytes]]:
         return {}
 
+    def calls_chunk(self, calls: list[Choice], index: int = 0) -> dict[str, Any]:
+        """A chunk with pieces of calls of tools."""
+        return self._chunk({"delta": {"tool_calls": calls}}, None, index, None)
+
     def closing_chunk(self, finish: str, index: int = 0) -> dict[str, Any]:
         """The chunk that gives the reason why a choice's text ended."""
         return self._chunk(self.format.delta(None), finish, index, None)

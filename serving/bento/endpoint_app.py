@@ -19,6 +19,7 @@ from serving.api.auth import check_caller, check_framing
 from serving.api.error_responses import ApiError, loading_error
 from serving.bento.answer_timeout import AnswerTimeout
 from serving.bento.background_start import BackgroundStart
+from serving.bento.engine_metrics import EngineCollector
 from serving.bento.request_metrics import RequestMetrics
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class LoadedEndpoint:
         self.served: LoadedModel | None = None
         self.app: ASGIApp | None = None
         self.tracing: RequestTracing | None = None
+        self.figures: EngineCollector | None = None
 
     def open(
         self, served: LoadedModel, app: ASGIApp, tracing: RequestTracing | None = None
@@ -54,6 +56,7 @@ class LoadedEndpoint:
             tracing: makes spans of its requests.
         """
         self.served, self.app, self.tracing = served, app, tracing
+        self.figures = EngineCollector(served)
 
     def close(self) -> None:
         """Send the last spans."""
@@ -136,7 +139,7 @@ class EndpointApp:
             raise ApiError(404, "There is no page here. The endpoint is below /v1.")
         check_caller(scope, headers, self.api_key)
         if path == "/metrics":
-            page, media_type = self.metrics.render(self.endpoint.served)
+            page, media_type = self.metrics.render(self.endpoint.figures)
             return Response(page, headers={"Content-Type": media_type})
         return self.bentoml_app
 

@@ -11,12 +11,11 @@ import time
 from typing import TYPE_CHECKING
 
 from components.core.settings import shares_metrics
-from serving.bento.engine_metrics import EngineCollector
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from serving.api.openai_endpoint import LoadedModel
+    from serving.bento.engine_metrics import EngineCollector
 
 MODEL_ROUTE = "/v1/models/{model}"
 FIXED_ROUTES = frozenset(
@@ -104,11 +103,11 @@ class RequestMetrics:
                 self._total.labels(route, status).inc()
                 self._seconds.labels(route, status).observe(time.monotonic() - began)
 
-    def render(self, served: LoadedModel | None = None) -> tuple[bytes, str]:
+    def render(self, engine: EngineCollector | None = None) -> tuple[bytes, str]:
         """(page, its media type), of all workers where they share a folder.
 
         Args:
-            served: the model whose engine's figures stand there too, once it is loaded.
+            engine: figures of the engine, once there is one.
         """
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
         from prometheus_client.multiprocess import MultiProcessCollector
@@ -118,8 +117,8 @@ class RequestMetrics:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         page = generate_latest(registry)
-        if served is not None:
-            engine = CollectorRegistry()
-            engine.register(EngineCollector(served))
-            page += generate_latest(engine)
+        if engine is not None:
+            registry = CollectorRegistry()
+            registry.register(engine)
+            page += generate_latest(registry)
         return page, CONTENT_TYPE_LATEST

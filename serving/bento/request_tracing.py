@@ -106,6 +106,8 @@ class RequestTracing:
 
         now = time.monotonic()
         epoch = time.time_ns() - int(now * 1e9)
+        if not generation.arrived:
+            return  # it asked nothing, so the engine never saw it
         begins = [generation.arrived, generation.admitted, generation.first_token]
         ends = [*begins[1:], now]
         counts: list[dict[str, int]] = [

@@ -153,7 +153,8 @@ def draw_tokens(
             job.fail(EngineFailed(str(error)))
     tokens = sampler.draw([answer.sampler for answer in answers], adjusted)
     drawn: list[DrawnToken] = []
-    for place, (answer, token) in enumerate(zip(answers, tokens, strict=True)):
+    for place, (answer, chosen) in enumerate(zip(answers, tokens, strict=True)):
+        token = chosen if answer.finished else answer.settle(chosen)
         answer.sampler.count(token)
         drawn.append((answer, token, answer.sampler.describe(own[place], token)))
     return drawn

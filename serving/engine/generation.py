@@ -139,6 +139,11 @@ class Generation(DecodingSequence):
             adjusted[list(self.stops)] = -np.inf
         return adjusted
 
+    def settle(self, token: int) -> int:
+        """The token to take in place of a drawn one: the constraint may close the answer."""
+        constraint = self.options.constraint
+        return token if constraint is None else constraint.settle_token(token)
+
     def accept_token(self, token: int, logprobs: TokenLogprobs | None = None) -> None:
         """Append a token that was drawn."""
         if self.finished:

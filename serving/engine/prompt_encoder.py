@@ -46,12 +46,17 @@ class PromptEncoder:
         self._long_count = 0
 
     async def encode_chat(
-        self, messages: Sequence[dict[str, Any]], *, must_fit: bool = True
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Sequence[dict[str, Any]] | None = None,
+        *,
+        must_fit: bool = True,
     ) -> list[int]:
         """Ids of a conversation up to and with what opens the answer.
 
         Args:
             messages: the conversation.
+            tools: that it offers.
             must_fit: refuse it where it leaves no room for an answer; without, by its bytes alone.
 
         Raises:
@@ -60,11 +65,11 @@ class PromptEncoder:
         """
 
         def encode() -> list[int]:
-            text = self.tokenizer.render_prompt(messages)
+            text = self.tokenizer.render_prompt(messages, tools)
             self._check_bytes(text, "messages")
             return self.tokenizer.encode_rendered(text)
 
-        ids = await self._run(encode, _count_chars(messages))
+        ids = await self._run(encode, _count_chars([messages, tools or []]))
         return self._require_room(ids, "messages") if must_fit else ids
 
     async def encode_text(

@@ -8,6 +8,7 @@ bundle/tokenizer.json
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,7 +18,7 @@ from components.core.log import get_logger
 from components.core.settings import adapters_folder, endpoint_limit_overrides, thread_count
 from components.export.onnx.cache_memory import check_cache_memory, longest_context
 from components.export.onnx.decoding_threads import DecodingThreads, ThreadTunedBatch
-from components.export.onnx.ragged_runtime import OnnxModel
+from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch
 from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.chat.token_bytes import token_bytes
 from components.text.chat.tokenizer_files import TOKENIZER_FILE, tokenizer_digest
@@ -26,6 +27,7 @@ from serving.api.limits import EndpointLimits, override_limits
 from serving.api.openai_endpoint import LoadedModel
 from serving.engine.batching_engine import Engine
 from serving.engine.prompt_encoder import PromptEncoder
+from serving.engine.text_embedder import TextEmbedder
 
 log = get_logger(__name__)
 
@@ -108,6 +110,10 @@ def open_endpoint(folder: Path) -> LoadedModel:
         limits=limits,
         adapters=adapters,
         version=endpoint.version,
+        # A session of its own to look at: the tuner of threads changes the model's meanwhile.
+        embedder=TextEmbedder(
+            lambda: RaggedBatch(copy(model), 1, context), model.width, limits.queue
+        ),
     )
 
 

@@ -20,6 +20,12 @@ class TokenConstraint(Protocol):
         """
         ...
 
+    def settle_token(self, token: int) -> int:
+        """The token to take in place of a drawn one: itself, or, where the answer could not be
+        closed behind it in the tokens that remain, the next one of a way that can (an end token
+        where the answer is whole). Asked once for each draw, before ``accept_token``."""
+        ...
+
     def accept_token(self, token: int) -> None:
         """Go on behind a token that was drawn."""
         ...
@@ -27,4 +33,9 @@ class TokenConstraint(Protocol):
     @property
     def ended(self) -> bool:
         """Nothing may follow."""
+        ...
+
+    @property
+    def failure(self) -> str:
+        """Bound that the answer ran into, so that it is not whole; empty for none."""
         ...

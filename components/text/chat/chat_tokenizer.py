@@ -138,7 +138,18 @@ class ChatTokenizer:
         Raises:
             ChatFormatError: a role, a part or a field that the template refuses.
         """
-        return self.template.render(self._prepare(messages), tools=tools, opens_answer=True)
+        offered = None if tools is None else self._guard(list(tools))
+        return self.template.render(self._prepare(messages), tools=offered, opens_answer=True)
+
+    def render_conversation(
+        self, messages: Sequence[Message], tools: Sequence[Message] | None = None
+    ) -> str:
+        """Text of a whole conversation, special tokens spelt, its answers among it.
+
+        Raises:
+            ChatFormatError: a role, a part or a field that the template refuses.
+        """
+        return self.template.render(self._prepare(messages), tools=tools)
 
     def encode_rendered(self, text: str) -> list[int]:
         """Ids of a text whose special tokens are read as such: ours or a template's, no user's."""

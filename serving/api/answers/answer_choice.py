@@ -7,9 +7,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from components.core.log import get_logger
+from serving.constrain.tool_call_reader import ToolCallReader
 from serving.engine.detokenize import TextStream
-from serving.engine.generation import Generation
+from serving.engine.generation import EngineFailed, Generation
 from serving.engine.sampling import TokenLogprobs
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,14 @@ class AnswerChoice:
         self._shows_end = shows_end
         self._reports = generation.sampler.sampling.logprobs is not None
         self._held: list[ShownToken] = []
+        self.calls: ToolCallReader | None = None
+        """Reads the calls of tools in the text, where there may be some."""
 
     @property
     def finish(self) -> str:
-        """Reason why the text ended: ``stop`` or ``length``."""
+        """Reason why the text ended: ``stop``, ``length``, or ``tool_calls``."""
+        if self.calls is not None and self.calls.is_whole:
+            return "tool_calls"
         return "stop" if self.text.stopped else self.generation.finish_reason or "stop"
 
     @property
@@ -80,11 +88,19 @@ class AnswerChoice:
                 released = self._release_tokens() if self._reports else ()
                 if shown or released:
                     yield AnswerPiece(shown, released)
+            self._check_constraint()
             rest = self._push_end() + text.finish()
             if rest or self._held:
                 yield AnswerPiece(rest, self._release_tokens(final=not text.stopped))
         finally:
             generation.cancel()
+
+    def _check_constraint(self) -> None:
+        """An answer that ran into a bound of its grammar is not shown as a whole one."""
+        constraint = self.generation.options.constraint
+        if constraint is not None and constraint.failure:
+            log.error(f"a constrained answer failed: {constraint.failure}")
+            raise EngineFailed(constraint.failure)
 
     def _push(self, token: int, place: int) -> str:
         if not self._reports:

@@ -18,6 +18,7 @@ from serving.api.answers.logprob_format import TokenTexts
 from serving.api.error_responses import model_failed_error, queue_full_error
 from serving.api.request_schema import CompletionRequest, GenerationRequest, Usage
 from serving.api.response_format import DONE, Choice, ResponseEnvelope, encode_event
+from serving.constrain.tool_call_reader import describe_call_piece
 from serving.engine.generation import EngineFailed
 from serving.engine.waiting_queue import QueueFull
 
@@ -43,10 +44,10 @@ class AnswerWriter:
         self.choices, self.texts = choices, texts
 
     async def wait_admitted(self) -> None:
-        """Wait until the first choice has a row; all are given up if it is refused.
+        """Wait until the first choice has a row.
 
         Raises:
-            ApiError: it waited too long, or was refused for the sake of others; the model failed.
+            ApiError: it was refused while it waited, or the model failed.
         """
         try:
             await self.choices[0].generation.wait_admitted()
@@ -95,6 +96,12 @@ class AnswerWriter:
                     if last:
                         yield last
                         last = b""
+                    if choice.calls is not None:
+                        text = "" if piece is None else piece.text
+                        for event in self._write_calls(choice, text, final=piece is None):
+                            yield event
+                        if piece is not None and not piece.tokens:
+                            continue
                     if piece is None:
                         # Sent with what follows it: the end of a stream is one write.
                         last = encode_event(envelope.closing_chunk(choice.finish, choice.index))
@@ -112,9 +119,20 @@ class AnswerWriter:
 
     def _write_piece(self, choice: AnswerChoice, piece: AnswerPiece) -> bytes:
         logprobs = self._describe_logprobs(piece.tokens)
+        text = piece.text if choice.calls is None else ""  # written already, as what it says
         if logprobs is None:
-            return self.envelope.text_event(piece.text, choice.index)
-        return encode_event(self.envelope.text_chunk(piece.text, choice.index, logprobs))
+            return self.envelope.text_event(text, choice.index)
+        return encode_event(self.envelope.text_chunk(text, choice.index, logprobs))
+
+    def _write_calls(self, choice: AnswerChoice, text: str, *, final: bool) -> list[bytes]:
+        """Events of what is said and called in some text of a choice."""
+        assert choice.calls is not None
+        said, pieces = choice.calls.push(text, final=final)
+        events = [self.envelope.text_event(said, choice.index)] if said else []
+        deltas = map(describe_call_piece, pieces)
+        return events + [
+            encode_event(self.envelope.calls_chunk([delta], choice.index)) for delta in deltas
+        ]
 
     def cancel(self) -> None:
         """Give all choices up, as when nobody listens any more."""
@@ -137,7 +155,14 @@ class AnswerWriter:
     def _write_choice(self, index: int, choice: AnswerChoice, piece: AnswerPiece) -> Choice:
         text = self._echo(choice) + piece.text
         logprobs = self._describe_logprobs(piece.tokens)
-        return self.envelope.whole_choice(text, choice.finish, index, logprobs)
+        if choice.calls is None:
+            return self.envelope.whole_choice(text, choice.finish, index, logprobs)
+        said, _ = choice.calls.push(text, final=True)
+        written = self.envelope.whole_choice(said, choice.finish, index, logprobs)
+        if choice.calls.calls:
+            calls = [call.described() for call in choice.calls.calls]
+            written["message"] |= {"content": said or None, "tool_calls": calls}
+        return written
 
     def _describe_logprobs(self, tokens: Sequence[ShownToken]) -> dict[str, Any] | None:
         if self.request.reported_logprobs is None:
@@ -159,4 +184,5 @@ class AnswerWriter:
         return Usage(
             prompt_tokens=sum(len(generation.prompt) for generation in prompts),
             completion_tokens=sum(len(generation.tokens) for generation in generations),
+            cached_tokens=sum(generation.cached_prompt_tokens for generation in prompts),
         )

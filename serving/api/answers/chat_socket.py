@@ -61,7 +61,7 @@ class _SocketSession:
         self._messages: asyncio.Queue[Message] = asyncio.Queue(1)
         """Further requests wait in the connection: it is not read meanwhile."""
         self._stream: EventStream | None = None
-        self._disconnected = False
+        self._gone = asyncio.Event()
 
     async def run(self) -> None:
         reading = asyncio.create_task(self._read())
@@ -78,11 +78,11 @@ class _SocketSession:
         while True:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
-                self._disconnected = True
+                self._gone.set()
                 if self._stream is not None:
                     self._stream.cancel()
             await self._messages.put(message)
-            if self._disconnected:
+            if self._gone.is_set():
                 return
 
     async def _next_message(self) -> Message | None:
@@ -104,7 +104,7 @@ class _SocketSession:
         try:
             async with aclosing(self._stream.events) as events:
                 async for event in _split_events(events):
-                    if self._disconnected:
+                    if self._gone.is_set():
                         return
                     await self._send(event)
         finally:
@@ -126,8 +126,13 @@ class _SocketSession:
             )
         asked = json.dumps({**parse_json_object(body), "stream": True}).encode()
 
+        messages: list[Message] = [{"type": "http.request", "body": asked, "more_body": False}]
+
         async def receive() -> Message:
-            return {"type": "http.request", "body": asked, "more_body": False}
+            if messages:
+                return messages.pop()
+            await self._gone.wait()
+            return {"type": "http.disconnect"}
 
         response = await self._handler(Request(_post_scope(self._socket), receive))
         assert isinstance(response, EventStream)

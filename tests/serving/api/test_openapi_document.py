@@ -19,6 +19,7 @@ from serving.api.openapi_document import describe_api
 from serving.api.request_body import parse_request
 from serving.api.request_fields import NEUTRAL_VALUES, NO_EFFECT
 from serving.api.request_schema import ChatRequest, CompletionRequest
+from serving.api.tokens.embedding_route import EmbeddingRequest
 from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 
 DOCUMENT = describe_api("tiny", has_key=False)
@@ -43,7 +44,7 @@ def address(
         yield listens
 
 
-REQUESTS = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
+REQUESTS = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest, EmbeddingRequest)
 SERVED = sorted({field for request in REQUESTS for field in request.model_fields})
 FIELDS = st.sampled_from(SERVED) | st.sampled_from(sorted({*NEUTRAL_VALUES, *NO_EFFECT}))
 NUMBERS = st.integers(-3, 70) | st.floats(-3, 3).filter(lambda number: not number.is_integer())
@@ -66,6 +67,7 @@ BODIES = st.dictionaries(FIELDS | st.text(max_size=4), VALUES, max_size=4)
         (CompletionRequest, {"prompt": "x"}),
         (TokenizeRequest, {"prompt": "x"}),
         (DetokenizeRequest, {"tokens": [1]}),
+        (EmbeddingRequest, {"input": "x"}),
     ],
 )
 @settings(max_examples=600, deadline=None, database=None, derandomize=True)

@@ -8,6 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
+from components.text.chat.chat_tokenizer import ChatTokenizer
 from serving.api.openai_endpoint import LoadedModel
 from serving.engine.sampling import Logits
 from tests.serving.memory_batch import MemoryBatch
@@ -34,17 +35,18 @@ class Endless(MemoryBatch):
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_request_that_waited_too_long_is_told_by_the_status(
     make_served: Callable[..., LoadedModel],
-    tokenizer: object,
+    tokenizer: ChatTokenizer,
     listening: Callable[..., AbstractContextManager[str]],
     stream: bool,
 ) -> None:
-    size = tokenizer.vocabulary  # type: ignore[attr-defined]
+    size = tokenizer.vocabulary
     served = make_served(batch=lambda n: Endless(size, n), context=2000, slots=1, queue_seconds=0.2)
-    body = {"model": "tiny", "prompt": "What?", "stream": True}
+    body = {"model": "tiny", "prompt": "What?", "stream": True, "max_tokens": 1500}
     with listening(served) as address:
         url = f"{address}/completions"
         with httpx.stream("POST", url, json=body) as running:
-            next(running.iter_lines())
+            lines = running.iter_lines()  # kept: the stream closes with it
+            next(lines)
             refused = httpx.post(url, json={**body, "stream": stream})
         assert refused.status_code == 429
         assert int(refused.headers["Retry-After"]) >= 1

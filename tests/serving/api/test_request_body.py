@@ -196,13 +196,12 @@ def test_a_missing_field_is_named_as_openai_does() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("json_schema", {}), ("guided_json", {}), ("guided_regex", "a"), ("guided_choice", ["a"]),
-        ("guided_grammar", "root"), ("structured_outputs", {}), ("grammar", "root ::= x"),
+        ("structural_tag", {}), ("guided_whitespace_pattern", " "),
         ("n_predict", 4), ("mirostat", 2), ("suffix", "x"), ("best_of", 2),
         ("typical_p", 0.5), ("bad_words", ["x"]), ("lora", [{"id": 0}]), ("n_probs", 3),
         ("chat_template_kwargs", {"enable_thinking": False}), ("prompt_logprobs", 1),
-        ("response_format", {"type": "json_object"}), ("prediction", {}), ("echo", 0),
-        ("add_generation_prompt", False), ("tool_choice", "required"),
+        ("guided_decoding_backend", "outlines"), ("prediction", {}), ("echo", 0),
+        ("add_generation_prompt", False),
     ],
 )  # fmt: skip
 def test_a_field_that_would_change_the_answer_is_refused_by_name(name: str, value: Any) -> None:

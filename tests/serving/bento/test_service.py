@@ -145,11 +145,13 @@ def test_the_page_of_metrics_has_the_engine_s_figures(
     }
     assert figures['modelmill_engine_requests_total{model="tiny"}'] == 2
     assert figures['modelmill_engine_tokens_total{kind="completion",model="tiny"}'] == 10
-    assert figures['modelmill_engine_time_to_first_token_seconds_count{model="tiny"}'] == 2
-    assert figures['modelmill_engine_time_per_token_seconds_count{model="tiny"}'] == 2
+    assert figures['modelmill_engine_first_token_seconds_count{model="tiny"}'] == 2
+    assert figures['modelmill_engine_token_seconds_count{model="tiny"}'] == 2
     assert figures['modelmill_engine_rows_in_use{model="tiny"}'] == 0
     assert figures['modelmill_engine_slots{model="tiny"}'] == 4
-    assert figures['modelmill_engine_steps_total{model="tiny"}'] >= 10
+    assert figures['modelmill_engine_steps_total{model="tiny"}'] == 8  # a prompt gives a token too
+    assert figures['modelmill_engine_step_rows_bucket{le="1",model="tiny"}'] == 8
+    assert figures['modelmill_engine_queue_seconds_count{model="tiny"}'] == 2
     assert page.count("# TYPE bentoml_service_request_total") <= 1
 
 

@@ -135,6 +135,8 @@ def test_the_engine_tells_who_waited_too_long_and_ends_what_grew_too_long() -> N
         limits = EndpointLimits(slots=1, queue_seconds=5, answer_seconds=9)
         made = Engine(lambda n: MemoryBatch(50, n), 1_000_000, frozenset(), limits)
         clock = made._scheduler.clock = Clock()
+        observed: list[tuple[str, float]] = []
+        made.observe = lambda name, value: observed.append((name, value))
         greedy, options = SamplingParams(temperature=0), AnswerOptions(ignores_end=True)
         first = made.submit([7], greedy, 1_000_000, options)
         await first.wait_admitted()
@@ -149,13 +151,12 @@ def test_the_engine_tells_who_waited_too_long_and_ends_what_grew_too_long() -> N
             await first.wait_beyond(len(first.tokens))
         assert first.finish_reason == "length"
         assert made.counts.refused == 1
-        stats = made.stats
-        assert (stats.queue.counts[0], stats.queue.total) == (1, 0.0)
-        assert sum(stats.first_token.counts) == 1
+        assert ("queue_seconds", 0.0) in observed
+        assert {name for name, _ in observed} >= {"first_token_seconds", "step_seconds"}
         third = made.submit([9], greedy, 4, options)
         while not third.finished:
             await third.wait_beyond(len(third.tokens))
-        assert sum(stats.token_seconds.counts) == 2
-        assert sum(stats.step_rows.counts) == stats.steps > 3
+        assert "token_seconds" in {name for name, _ in observed}
+        assert made.counts.stepped_rows >= made.counts.steps > 3
 
     asyncio.run(asyncio.wait_for(run(), 20))

@@ -1,0 +1,1 @@
+"""OpenAI's responses interface, as far as it is served: one answer, without a store."""

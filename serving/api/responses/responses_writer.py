@@ -1,0 +1,219 @@
+"""Answer of OpenAI's responses interface, whole or as its named events."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from serving.api.answers.answer_choice import AnswerChoice
+from serving.api.error_responses import model_failed_error
+from serving.api.request_schema import ChatRequest
+from serving.api.response_format import encode_json
+from serving.api.responses.responses_request import ResponsesRequest
+from serving.engine.generation import EngineFailed
+
+Item = dict[str, Any]
+
+
+class ResponsesWriter:
+    """Writes one response.
+
+    Args:
+        request: asked.
+        chat: the chat request that asks the same.
+        choice: the answer.
+        model: its model's name.
+    """
+
+    def __init__(
+        self, request: ResponsesRequest, chat: ChatRequest, choice: AnswerChoice, model: str
+    ) -> None:
+        self._request, self._chat, self._choice, self._model = request, chat, choice, model
+        self._identifier = f"resp_{uuid.uuid4().hex}"
+        self._message_id = f"msg_{uuid.uuid4().hex}"
+        self._created, self._number, self._said = int(time.time()), 0, ""
+        self._opened = False
+
+    def cancel(self) -> None:
+        """Give the answer up, as when nobody listens any more."""
+        self._choice.generation.cancel()
+
+    async def collect(self) -> Item:
+        """The whole response.
+
+        Raises:
+            ApiError: the model failed.
+        """
+        async with aclosing(self.stream_events()) as events:
+            async for _ in events:
+                continue
+        if self._failed:
+            raise model_failed_error()
+        return self._describe(self._status, self._list_items())
+
+    _failed = False
+
+    async def stream_events(self) -> AsyncGenerator[bytes, None]:
+        """The events of a stream, ``response.completed`` or its like last."""
+        try:
+            yield self._event("response.created", response=self._describe("in_progress", []))
+            async with aclosing(self._choice.pieces()) as pieces:
+                async for piece in pieces:
+                    for event in self._say(self._read_said(piece.text, final=False)):
+                        yield event
+            for event in self._say(self._read_said("", final=True)):
+                yield event
+            for event in self._close_items():
+                yield event
+            status = self._status
+            yield self._event(
+                f"response.{status}", response=self._describe(status, self._list_items())
+            )
+        except EngineFailed:
+            self._failed = True
+            error = model_failed_error().body["error"]
+            yield self._event("error", **{key: error[key] for key in ("code", "message", "param")})
+        finally:
+            self.cancel()
+
+    def _read_said(self, text: str, *, final: bool) -> str:
+        calls = self._choice.calls
+        return text if calls is None else calls.push(text, final=final)[0]
+
+    @property
+    def _status(self) -> str:
+        return "incomplete" if self._choice.finish == "length" else "completed"
+
+    def _say(self, text: str) -> list[bytes]:
+        """Events of a piece of text; the message's beginning before the first one."""
+        if not text:
+            return []
+        events = [] if self._opened else self._open_message()
+        self._said += text
+        place = self._place(self._message_id, 0)
+        return [
+            *events,
+            self._event(
+                "response.output_text.delta", **place, content_index=0, delta=text, logprobs=[]
+            ),
+        ]
+
+    def _open_message(self) -> list[bytes]:
+        self._opened = True
+        item = {**self._describe_message("in_progress"), "content": []}
+        place = self._place(self._message_id, 0)
+        return [
+            self._event("response.output_item.added", output_index=0, item=item),
+            self._event(
+                "response.content_part.added", **place, content_index=0, part=_text_part("")
+            ),
+        ]
+
+    def _close_items(self) -> list[bytes]:
+        """Events that end the message, and those of the calls."""
+        items, events = self._list_items(), list[bytes]()
+        if not self._opened and items[0]["type"] == "message":
+            events += self._open_message()
+        for at, item in enumerate(items):
+            place = self._place(item["id"], at)
+            if item["type"] == "message":
+                text = {"text": self._said, "logprobs": []}
+                part = _text_part(self._said)
+                events += [
+                    self._event("response.output_text.done", **place, content_index=0, **text),
+                    self._event("response.content_part.done", **place, content_index=0, part=part),
+                ]
+            else:
+                opened = {**item, "arguments": "", "status": "in_progress"}
+                written, name = item["arguments"], "response.function_call_arguments"
+                events += [
+                    self._event("response.output_item.added", output_index=at, item=opened),
+                    self._event(f"{name}.delta", **place, delta=written),
+                    self._event(f"{name}.done", **place, name=item["name"], arguments=written),
+                ]
+            events.append(self._event("response.output_item.done", output_index=at, item=item))
+        return events
+
+    def _list_items(self) -> list[Item]:
+        """The message, where there is one, then the calls."""
+        calls = [] if self._choice.calls is None else self._choice.calls.calls
+        items = [self._describe_message(self._status)] if self._said or not calls else []
+        return items + [
+            {
+                "type": "function_call",
+                "id": f"fc_{call.identifier.removeprefix('call_')}",
+                "call_id": call.identifier,
+                "name": call.name,
+                "arguments": call.arguments,
+                "status": self._status,
+            }
+            for call in calls
+        ]
+
+    def _describe_message(self, status: str) -> Item:
+        content = [_text_part(self._said)]
+        return {
+            "type": "message",
+            "id": self._message_id,
+            "role": "assistant",
+            "status": status,
+            "content": content,
+        }
+
+    def _describe(self, status: str, output: list[Item]) -> Item:
+        request, generation = self._request, self._choice.generation
+        read, written = len(generation.prompt), len(generation.tokens)
+        usage = {
+            "input_tokens": read,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": written,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": read + written,
+        }
+        return {
+            "id": self._identifier,
+            "object": "response",
+            "created_at": self._created,
+            "status": status,
+            "error": None,
+            "incomplete_details": {"reason": "max_output_tokens"}
+            if status == "incomplete"
+            else None,
+            "instructions": request.instructions,
+            "max_output_tokens": request.max_output_tokens,
+            "model": self._model,
+            "output": output,
+            "parallel_tool_calls": request.parallel_tool_calls is not False,
+            "previous_response_id": None,
+            "store": False,
+            "temperature": generation.sampler.sampling.temperature,
+            "text": {"format": self._describe_format()},
+            "tool_choice": request.tool_choice or "auto",
+            "tools": [tool.model_dump() for tool in request.tools or ()],
+            "top_p": generation.sampler.sampling.top_p,
+            "truncation": "disabled",
+            "usage": None if status == "in_progress" else usage,
+            "metadata": {},
+        }
+
+    def _describe_format(self) -> Item:
+        text = self._request.text
+        if text is None or text.format is None:
+            return {"type": "text"}
+        return text.format.model_dump(by_alias=True, exclude_none=True)
+
+    @staticmethod
+    def _place(item: str, index: int) -> Item:
+        return {"item_id": item, "output_index": index}
+
+    def _event(self, kind: str, **fields: Any) -> bytes:
+        payload = {"type": kind, "sequence_number": self._number, **fields}
+        self._number += 1
+        return f"event: {kind}\ndata: {encode_json(payload)}\n\n".encode()
+
+
+def _text_part(text: str) -> Item:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}

@@ -1,0 +1,1 @@
+"""Constrained answers: JSON schemas, regular expressions, grammars, choices, calls of tools."""

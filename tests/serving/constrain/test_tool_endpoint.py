@@ -1,0 +1,187 @@
+"""Tools over the socket: forced, chosen freely, streamed, answered, refused by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import numpy as np
+import openai
+import pytest
+
+from components.text.chat.chat_tokenizer import ChatTokenizer
+from serving.api.openai_endpoint import LoadedModel
+from serving.engine.decoding_batch import SavedPrefix
+from serving.engine.prompt_encoder import PromptEncoder
+from serving.engine.sampling import Logits
+from tests.serving.constrain.test_tool_calls import PING, WEATHER
+from tests.serving.constrain.tool_templates import TEMPLATES
+from tests.serving.memory_batch import MemoryBatch
+
+ASK: Any = [{"role": "user", "content": "How is it in Rome?"}]
+NAMED = {"type": "function", "function": {"name": "get_weather"}}
+
+
+class Dictated(MemoryBatch):
+    """Its favourite token is the script's next one, however it is fed; then the model's end."""
+
+    def __init__(self, vocabulary: int, slots: int, script: Sequence[int]) -> None:
+        super().__init__(vocabulary, slots)
+        self.script = script
+
+    def feed_rows(self, rows: Sequence[int], pieces: Sequence[Sequence[int]]) -> Logits:
+        return np.stack([self._favour(0)] * len(pieces))
+
+    def read_prefix(self, row: int, length: int) -> SavedPrefix:
+        return np.zeros(length)
+
+    def write_prefix(self, row: int, prefix: SavedPrefix, length: int) -> None:
+        """The prompt changes nothing in the answer."""
+
+    def step(self, tokens: Sequence[int]) -> Logits:
+        for row, token in zip(self.rows, tokens, strict=True):
+            row += [token] if token >= 0 else []
+        return np.stack([self._favour(len(row)) for row in self.rows])
+
+    def _favour(self, at: int) -> Logits:
+        logits = np.zeros(self.vocabulary, dtype=np.float32)
+        logits[self.script[at] if at < len(self.script) else 4] = 30
+        return logits
+
+
+MakeClient = Callable[..., openai.OpenAI]
+
+
+@pytest.fixture
+def make_client(
+    make_served: Callable[..., LoadedModel],
+    listening: Callable[..., AbstractContextManager[str]],
+    tokenizer: ChatTokenizer,
+) -> Iterator[MakeClient]:
+    """``make_client(template, says)``: a model of a template, random or by a script."""
+    with ExitStack() as stack:
+
+        def make(template: str, says: str | None = None) -> openai.OpenAI:
+            size, batch = tokenizer.vocabulary, None
+            if says is not None:
+                script = tokenizer.encode_text(says)
+
+                def batch(slots: int) -> Dictated:
+                    return Dictated(size, slots, script)
+
+            served = make_served(batch=batch, context=1500)
+            chat = ChatTokenizer(tokenizer.backend, template)
+            prompts = PromptEncoder(chat, served.table, 1500, 8)
+            address = stack.enter_context(listening(replace(served, prompts=prompts)))
+            return openai.OpenAI(base_url=address, api_key="none", max_retries=0)
+
+        yield make
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("choice", ["required", NAMED])
+def test_a_forced_call_fits_its_schema(make_client: MakeClient, name: str, choice: Any) -> None:
+    client = make_client(TEMPLATES[name])
+    answer: Any = client.chat.completions.create(
+        model="tiny", messages=ASK, tools=[WEATHER, PING], tool_choice=choice, seed=5,
+        temperature=1, max_tokens=200,
+    )  # type: ignore[call-overload]  # fmt: skip
+    message = answer.choices[0].message
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert message.content is None
+    assert message.tool_calls
+    for call in message.tool_calls:
+        assert call.function.name in (
+            ["get_weather"] if choice == NAMED else ["get_weather", "ping"]
+        )
+        if call.function.name == "get_weather":
+            parameters: Any = WEATHER["function"]
+            jsonschema.validate(json.loads(call.function.arguments), parameters["parameters"])
+    # The conversation goes on with the call and its result.
+    results = [
+        {"role": "tool", "tool_call_id": call.id[:9], "content": "sunny"}
+        for call in message.tool_calls
+    ]
+    turn = message.model_dump(exclude_none=True)
+    for call in turn["tool_calls"]:
+        call["id"] = "Abc123xyz"
+    follow = client.chat.completions.create(
+        model="tiny", messages=[*ASK, turn, *results], tools=[WEATHER, PING],
+        tool_choice="none", max_tokens=5,
+    )  # type: ignore[call-overload]  # fmt: skip
+    assert follow.choices[0].message.tool_calls is None
+
+
+SAID = (
+    'Let me see.\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Rome", "days": 2}}\n'
+)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_calls_when_it_wants_to(make_client: MakeClient, stream: bool) -> None:
+    client = make_client(TEMPLATES["hermes"], SAID + "</tool_call>")
+    asked: Any = {"model": "tiny", "messages": ASK, "tools": [WEATHER, PING], "temperature": 0}
+    if not stream:
+        choice = client.chat.completions.create(**asked).choices[0]
+        assert (choice.message.content, choice.finish_reason) == ("Let me see.", "tool_calls")
+        (call,) = choice.message.tool_calls or []
+        assert json.loads(call.function.arguments) == {"city": "Rome", "days": 2}
+        return
+    with client.chat.completions.stream(**asked) as events:
+        deltas = [event.arguments_delta for event in events
+                  if event.type == "tool_calls.function.arguments.delta"]  # fmt: skip
+        final = events.get_final_completion().choices[0]
+    assert len(deltas) > 3
+    assert (final.message.content, final.finish_reason) == ("Let me see.", "tool_calls")
+    (called,) = final.message.tool_calls or []
+    assert (called.function.name, called.id[:5]) == ("get_weather", "call_")
+    assert json.loads(called.function.arguments) == {"city": "Rome", "days": 2}
+
+
+def test_a_model_that_only_talks_calls_nothing(make_client: MakeClient) -> None:
+    client = make_client(TEMPLATES["hermes"], "a < b, <tool of mine>")
+    answer: Any = client.chat.completions.create(
+        model="tiny", messages=ASK, tools=[PING], temperature=0
+    )  # type: ignore[call-overload]
+    choice = answer.choices[0]
+    assert (choice.message.content, choice.finish_reason) == ("a < b, <tool of mine>", "stop")
+    assert choice.message.tool_calls is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "says"),
+    [
+        ({"tools": [PING, PING]}, "tools[1].function.name", "stands twice"),
+        ({"tools": [PING], "tool_choice": NAMED}, "tool_choice", "does not have"),
+        ({"tool_choice": "required"}, "tool_choice", "does not have"),
+        ({"tools": [PING], "tool_choice": "perhaps"}, "tool_choice", "Invalid value"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": 3}}}]},
+            "tools",
+            "type",
+        ),
+        (
+            {"tools": [WEATHER], "tool_choice": "required", "max_tokens": 5},
+            "max_tokens",
+            "too few for 'tools'",
+        ),
+        (
+            {"tools": [PING], "response_format": {"type": "json_object"}},
+            "response_format",
+            "'tools' is another",
+        ),
+    ],
+)
+def test_what_cannot_be_called_is_refused_by_name(
+    make_client: MakeClient, fields: dict[str, Any], param: str, says: str
+) -> None:
+    client = make_client(TEMPLATES["hermes"])
+    with pytest.raises(openai.BadRequestError, match=says) as refused:
+        client.post(
+            "/chat/completions", body={"model": "tiny", "messages": ASK, **fields}, cast_to=object
+        )
+    assert refused.value.param == param
