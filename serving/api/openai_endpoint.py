@@ -66,10 +66,10 @@ class LoadedModel:
     limits: EndpointLimits
     version: str = ""
     """Of the registered model."""
-    embedder: TextEmbedder | None = None
-    """Gives vectors of texts; None where the graph gives no states."""
     adapters: Sequence[AdapterEntry] = ()
     """In the order of their numbers, from 1 on."""
+    embedder: TextEmbedder | None = None
+    """Gives vectors of texts; None where the graph gives no states."""
 
     @cached_property
     def adapter_numbers(self) -> dict[str, int]:
@@ -155,8 +155,10 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     async def embed(http: HttpRequest) -> dict[str, object]:
         request = parse_request(EmbeddingRequest, await http.body())
         _check_model(served, request.model)
-        embedder = served.embedder if request.model == served.model else None  # an adapter's: none
-        return await create_embeddings(request, embedder, served.prompts, served.limits)
+        adapter = served.adapter_numbers.get(request.model, 0)
+        return await create_embeddings(
+            request, served.embedder, served.prompts, served.limits, adapter=adapter
+        )
 
     document = describe_api(served.model, has_key=bool(api_key))
 
@@ -168,15 +170,14 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
 
 
 def _card(served: LoadedModel, name: str) -> dict[str, Any]:
-    width = None if served.embedder is None else served.embedder.width
     return {
         "id": name,
         "object": "model",
         "created": served.created,
         "owned_by": "modelmill",
         "context_length": served.engine.context,
-        "embedding_dimensions": width if name == served.model else None,
         "parent": None if name == served.model else served.model,
+        "embedding_dimensions": served.embedder.width if served.embedder else None,
     }
 
 
@@ -329,7 +330,7 @@ async def _respond(served: LoadedModel, request: ResponsesRequest, http: HttpReq
     grammar = await _compile_constraint(served, chat, [prompt])
     address = http.client.host if http.client else ""
     (choice,) = _start_choices(served, chat, [prompt], grammar, address)
-    writer = ResponsesWriter(request, chat, choice, chat.model)
+    writer = ResponsesWriter(request, chat, choice, request.model)
     if request.stream:
         with DisconnectWatch(http.receive, writer.cancel):
             await choice.wait_admitted()
@@ -366,11 +367,9 @@ async def _answer(
     )
     answer = AnswerWriter(envelope, request, choices, served.texts)
     if request.stream:
-        # Refused while it waited: told by the status, which goes out before the first event.
-        with DisconnectWatch(http.receive, answer.cancel) as client:
+        # Refused while it waits: told by the status, which goes out before the first event.
+        with DisconnectWatch(http.receive, answer.cancel):
             await answer.wait_admitted()
-        if client.disconnected:
-            return Response(status_code=499)
         return EventStream(answer.stream_events(), answer.cancel)
     with DisconnectWatch(http.receive, answer.cancel) as client:
         whole = await answer.collect()

@@ -219,8 +219,8 @@ _RESPONSES: dict[str, Schema] = {
         created=_COUNT,
         owned_by=_TEXT,
         context_length=_COUNT,
-        embedding_dimensions=_nullable(_COUNT),
         parent=_nullable(_TEXT),
+        embedding_dimensions=_nullable(_COUNT),
     ),
     "ModelList": _object(object={"const": "list"}, data=_list_of(_refer_to("Model"))),
     "Usage": _object(

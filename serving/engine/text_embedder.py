@@ -25,7 +25,7 @@ Vector = NDArray[np.float32]
 class StatesBatch(Protocol):
     """Interface of a batch that gives hidden states (``RaggedBatch``)."""
 
-    def join(self) -> int: ...
+    def join(self, adapter: int = 0) -> int: ...
 
     def leave(self, row: int) -> int | None: ...
 
@@ -49,8 +49,12 @@ class TextEmbedder:
         self._lock = asyncio.Lock()
         self._requests = 0
 
-    async def embed(self, texts: Sequence[Sequence[int]]) -> list[Vector]:
+    async def embed(self, texts: Sequence[Sequence[int]], adapter: int = 0) -> list[Vector]:
         """A vector [c] of each text's token ids; none may be empty.
+
+        Args:
+            texts: token ids of each.
+            adapter: number of the adapter that they are computed with; 0 is none.
 
         Raises:
             QueueFull: as many requests wait as may.
@@ -60,29 +64,35 @@ class TextEmbedder:
         self._requests += 1
         try:
             async with self._lock:
-                return [await self._embed_text(ids) for ids in texts]
+                return [await self._embed_text(ids, adapter) for ids in texts]
         finally:
             self._requests -= 1
 
-    async def _embed_text(self, ids: Sequence[int]) -> Vector:
+    async def _embed_text(self, ids: Sequence[int], adapter: int) -> Vector:
         loop = asyncio.get_running_loop()
         total = np.zeros(self.width, dtype=np.float64)
         for start in range(0, len(ids), _PIECE_TOKENS):
             piece = ids[start : start + _PIECE_TOKENS]
-            total += await loop.run_in_executor(self._thread, self._read, piece, start == 0)
+            begins = adapter if start == 0 else None
+            total += await loop.run_in_executor(self._thread, self._read, piece, begins)
         # A model without a fault gives no zero vector; should one, it stays zero.
         length = max(float(np.linalg.norm(total)), np.finfo(np.float64).tiny)
         return (total / length).astype(np.float32)
 
-    def _read(self, piece: Sequence[int], begins: bool) -> NDArray[np.float64]:
-        """Sum of the states of a piece [c], behind those before it."""
+    def _read(self, piece: Sequence[int], begins: int | None) -> NDArray[np.float64]:
+        """Sum of the states of a piece [c], behind those before it.
+
+        Args:
+            piece: token ids.
+            begins: the adapter of a text that begins with this piece; None where one goes on.
+        """
         batch = self._batch
         if batch is None:
             batch = self._batch = self._make_batch()
-            batch.join()
-        elif begins:
+            batch.join(begins or 0)
+        elif begins is not None:
             batch.leave(0)
-            batch.join()
+            batch.join(begins)
         try:
             (states,) = batch.hidden_states(0, [piece])
         except Exception:

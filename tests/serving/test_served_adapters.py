@@ -126,6 +126,21 @@ def test_the_models_are_listed_and_answers_say_which_answered(
         assert missing.json()["error"]["message"].endswith(says)
 
 
+@pytest.mark.usefixtures("adapted")
+def test_vectors_are_those_of_the_name_that_is_asked(bento: Path, listening: Listen) -> None:
+    with listening(open_endpoint(bento / "src")) as address:
+
+        def embed(model: str) -> list[float]:
+            body = {"model": model, "input": [list(range(20, 60))]}
+            answer = httpx.post(f"{address}/embeddings", json=body, timeout=60).json()
+            vector: list[float] = answer["data"][0]["embedding"]
+            return vector
+
+        first = {name: embed(name) for name in ("tiny", "red", "green")}
+        assert first["tiny"] != first["red"] != first["green"]
+        assert {name: embed(name) for name in ("green", "tiny", "red")} == first
+
+
 def test_without_the_variable_nothing_is_adapted(bento: Path, adapted: Path) -> None:
     del os.environ[ADAPTERS_VARIABLE]
     served = open_endpoint(bento / "src")

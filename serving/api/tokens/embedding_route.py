@@ -41,6 +41,8 @@ async def create_embeddings(
     embedder: TextEmbedder | None,
     prompts: PromptEncoder,
     limits: EndpointLimits,
+    *,
+    adapter: int = 0,
 ) -> dict[str, Any]:
     """Vectors of all inputs, in their order.
 
@@ -49,6 +51,7 @@ async def create_embeddings(
         embedder: the model's; None where its graph gives no states.
         prompts: the model's.
         limits: of the endpoint.
+        adapter: number of the adapter that the request names; 0 is none.
 
     Raises:
         ApiError: 400 with the field, 429 where too many wait.
@@ -75,7 +78,7 @@ async def create_embeddings(
         for at, text in enumerate(request.input)
     ]
     try:
-        vectors = await embedder.embed(texts)
+        vectors = await embedder.embed(texts, adapter)
     except QueueFull:
         raise queue_full_error() from None
     except Exception as error:
