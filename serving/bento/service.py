@@ -20,6 +20,7 @@ from serving.bento.bounded_protocol import install_protocol
 from serving.bento.bounded_websocket import install_websocket_protocol
 from serving.bento.endpoint_app import ANSWER_SECONDS, EndpointApp, LoadedEndpoint
 from serving.bento.request_tracing import open_tracing
+from serving.bento.worker_supervisor import install_worker_supervisor
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -73,3 +74,4 @@ def open_own_endpoint() -> LoadedModel:
 install_protocol()
 install_websocket_protocol()
 install_answer_timeout()
+install_worker_supervisor()
