@@ -15,7 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from serving.engine.prefix_cache import BLOCK_TOKENS, PrefixBlocks, PrefixCache, PrefixEntry
-from serving.engine.waiting_queue import IDLE, DecodingSequence, WaitingQueue
+from serving.engine.waiting_queue import (
+    IDLE,
+    DecodingSequence,
+    QueueFull,
+    QueuePace,
+    WaitingQueue,
+)
 
 MOST_SAVES = 2
 """Rows whose keys and values are kept of those freed in one step: copying holds up the others."""
@@ -90,6 +96,8 @@ class Scheduler:
         prefixes: what was read before.
         queue_seconds: longest wait for a row.
         answer_seconds: longest time in a row.
+        wait_seconds: longest wait for a row that a newcomer may expect.
+        least_queue: sequences that may wait however long it takes, if ``queue`` is no less.
         clock: seconds; a test has its own.
     """
 
@@ -98,9 +106,12 @@ class Scheduler:
     prefixes: PrefixCache = field(default_factory=lambda: PrefixCache(0))
     queue_seconds: float = math.inf
     answer_seconds: float = math.inf
+    wait_seconds: float = math.inf
+    least_queue: int = 0
     clock: Callable[[], float] = time.monotonic
     rows: list[DecodingSequence] = field(default_factory=list)
     waiting: WaitingQueue = field(default_factory=WaitingQueue)
+    pace: QueuePace = field(default_factory=QueuePace)
 
     def submit(self, job: DecodingSequence) -> None:
         """Queue a sequence.
@@ -109,8 +120,17 @@ class Scheduler:
             QueueFull: as many wait as may.
         """
         job.arrived = self.clock()
-        most = self.queue + self.slots - len(self.rows)
-        self.waiting.submit(job, most, self._rows_by_client())
+        self.waiting.submit(job, self._most_waiting(), self._rows_by_client())
+
+    def check_queue(self, client: str) -> None:
+        """Refuse a client's request that could not be queued now, before work is done for it.
+
+        Raises:
+            QueueFull: as many wait as may.
+        """
+        if self.waiting.refuses(client, self._most_waiting(), self._rows_by_client()):
+            self.waiting.refused += 1
+            raise QueueFull
 
     @property
     def decoding(self) -> bool:
@@ -126,6 +146,8 @@ class Scheduler:
         self._end_overdue()
         saves, leaves = self._free_rows()
         joins = self._admit_waiting()
+        crowded = bool(self.waiting.clients) and len(self.rows) == self.slots
+        self.pace.note_step(self.clock(), joins, crowded=crowded)
         tokens = [IDLE] * len(self.rows)
         reading: list[DecodingSequence] = []
         for row, job in enumerate(self.rows):
@@ -151,7 +173,14 @@ class Scheduler:
         self.rows.clear()
         self.waiting.clear()
         self.prefixes.clear()
+        self.pace = QueuePace()
         return dropped
+
+    def _most_waiting(self) -> int:
+        """Sequences that may wait, those included that get the rows which are free."""
+        served = self.pace.count_served(min(self.wait_seconds, self.queue_seconds))
+        most = int(min(self.queue, max(self.least_queue, served)))
+        return most + self.slots - len(self.rows)
 
     def _rows_by_client(self) -> Counter[str]:
         return Counter(job.client for job in self.rows if not job.finished)
