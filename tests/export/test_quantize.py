@@ -68,7 +68,8 @@ def test_an_int8_cache_has_a_parity_of_its_own_and_rows_are_as_alone(
 ) -> None:
     config = QuantizeConfig(cache="int8", parity=LOOSE, cache_parity=LOOSE)
     made = quantize(config, model, exported, tokens, fresh())
-    plain = quantize(QuantizeConfig(parity=LOOSE), model, exported, tokens, fresh())
+    without = QuantizeConfig(cache="float32", parity=LOOSE)
+    plain = quantize(without, model, exported, tokens, fresh())
     assert made.stats["passes"] == made.stats["cache_passes"] == 1
     assert 0 < made.stats["cache_kl_mean"] < 0.01
     assert "cache_kl_mean" not in plain.stats
@@ -101,6 +102,32 @@ def test_a_cache_that_moves_the_logits_too_far_does_not_pass(
     made = quantize(config, model, exported, tokens, fresh())
     assert made.stats["passes"] == made.stats["cache_passes"] == 0
     assert not read_parity(fresh().artifact_folder(made)).passes
+
+
+def test_auto_takes_the_int8_cache_only_where_it_keeps_its_bounds(
+    model: Checkpoint, tokens: Tokens, exported: Export, fresh: New
+) -> None:
+    made = [
+        quantize(
+            QuantizeConfig(cache=cache, parity=LOOSE, cache_parity=bounds),
+            model,
+            exported,
+            tokens,
+            fresh(),
+        )
+        for cache, bounds in (
+            ("auto", LOOSE),
+            ("int8", LOOSE),
+            ("auto", LOOSE.model_copy(update={"difference_max": 1e-6})),
+            ("float32", LOOSE),
+        )
+    ]
+    taken, asked, refused, plain = (
+        (fresh().artifact_folder(form) / "model.onnx").read_bytes() for form in made
+    )
+    assert taken == asked != refused == plain
+    assert [form.stats["passes"] for form in made] == [1, 1, 1, 1]
+    assert made[2].stats["cache_passes"] == 0
 
 
 def test_what_drifts_beyond_its_bounds_does_not_pass(

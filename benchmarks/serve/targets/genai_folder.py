@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.serve.targets.served_models import FORM, BenchModel
+from benchmarks.serve.targets.served_models import FLOAT_CACHE_FILE, BenchModel
 from components.core.io.atomic_write import write_atomically
 from components.export.onnx.graph_builder import GRAPH_FILE, cache_names, save_graph
 from components.export.quantize import read_onnx_graph
@@ -37,7 +37,7 @@ def write_genai_folder(model: BenchModel, folder: Path) -> None:
         folder: new or empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    graph = read_onnx_graph(model.bundle / FORM / GRAPH_FILE)
+    graph = read_onnx_graph(model.folder / FLOAT_CACHE_FILE)
     take_lengths_from_mask(graph)
     save_graph(graph, folder / GRAPH_FILE)
     tokenizer = (model.bundle / "tokenizer.json").read_bytes()

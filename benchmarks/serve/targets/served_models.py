@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks.peer_programs import ROOT
 from components.core.store.artifact import canonical_json
 from components.export.onnx.graph_builder import GRAPH_FILE, save_graph, weights_of
+from components.export.onnx.int8_cache import measure_cache_scales, quantize_cache
 from components.export.onnx.served_graph import served_graph
 from components.export.quantize import QuantizeConfig, quantize_matmuls
 from components.text.chat.chat_tokenizer import ChatTokenizer, open_tokenizer
@@ -44,6 +45,8 @@ _LOGIT_DEVIATION = 3.5
 _WORD = re.compile(r"[a-z]{2,10}")
 """Words of prompts: digits and punctuation are split otherwise by other tokenizers."""
 WEIGHTS_FILE, SHAPE_FILE = "weights.npz", "shape.json"
+FLOAT_CACHE_FILE = "float_cache.onnx"
+"""The graph before its cache is quantized, for runtimes that know no INT8 cache."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class BenchModel:
     """Its size, as figures name it."""
     shape: DecoderShape
     folder: Path
-    """weights.npz, shape.json, and a bundle's files below bundle/."""
+    """weights.npz, shape.json, float_cache.onnx, and a bundle's files below bundle/."""
 
     @property
     def bundle(self) -> Path:
@@ -99,6 +102,9 @@ def make_bench_model(folder: Path, label: str, shape: DecoderShape) -> BenchMode
     model = random_decoder(shape, open_tokenizer(bundle))
     graph = served_graph(weights_of(model))
     quantize_matmuls(graph, QuantizeConfig())
+    save_graph(graph, folder / FLOAT_CACHE_FILE)
+    windows = np.random.default_rng(0).integers(0, shape.vocabulary, size=(4, shape.context))
+    quantize_cache(graph, measure_cache_scales(folder / FLOAT_CACHE_FILE, list(windows)))
     save_graph(graph, bundle / FORM / GRAPH_FILE)
     (bundle / "bundle.json").write_bytes(canonical_json({"forms": {FORM: {"passes": True}}}))
     arrays = {name: value.detach().numpy() for name, value in model.named_parameters()}
