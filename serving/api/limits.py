@@ -39,6 +39,13 @@ class EndpointLimits(StageConfig):
     queue_seconds: float = Field(
         default=30.0, gt=0, description="longest a request waits for a slot before it is refused"
     )
+    wait_seconds: float = Field(
+        default=1.5,
+        gt=0,
+        description="longest wait for a slot that a request may expect, in seconds, by the pace at "
+        "which slots became free lately; beyond it requests are refused at once, but as many as "
+        "there are slots (or choices in a request) may always wait",
+    )
     answer_seconds: float = Field(
         default=600.0, gt=0, description="longest an answer grows before it ends where it is"
     )

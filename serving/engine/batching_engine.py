@@ -129,6 +129,17 @@ class Engine:
             self._step_loop = asyncio.get_running_loop().create_task(self._run_steps())
         return generation
 
+    def check_queue(self, client: str) -> None:
+        """Refuse a client's request that could not be queued now, before its prompt is read.
+
+        Raises:
+            QueueFull: try again later.
+        """
+        try:
+            self._scheduler.check_queue(client)
+        finally:
+            self.counts.refused = self._scheduler.waiting.refused
+
     def answer_nothing(self, prompt: Sequence[int]) -> Generation:
         """An answer without a token, ended: to a prompt that asks nothing."""
         generation = Generation(prompt, SamplingParams(), 1, self.stops, DEFAULT_OPTIONS)
@@ -209,5 +220,11 @@ class Engine:
         limits = self.limits
         prefixes = PrefixCache(limits.prefix_bytes)
         return Scheduler(
-            limits.slots, limits.queue, prefixes, limits.queue_seconds, limits.answer_seconds
+            limits.slots,
+            limits.queue,
+            prefixes,
+            limits.queue_seconds,
+            limits.answer_seconds,
+            limits.wait_seconds,
+            least_queue=max(limits.slots, limits.choices),
         )

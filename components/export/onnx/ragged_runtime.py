@@ -291,8 +291,10 @@ class RaggedBatch:
                 raise ValueError(f"row {row}: the piece is empty")
         for row, piece in arrays.items():
             end = (len(piece) - 1) // PIECE * PIECE
+            if 0 < end == len(piece) - 1:
+                end -= 1  # alone, the last token would take other kernels, which round otherwise
             for at in range(0, end, PIECE):
-                self._feed_group(row, [piece[at : at + PIECE]])
+                self._feed_group(row, [piece[at : min(at + PIECE, end)]])
             arrays[row] = piece[end:]
         sizes = {row: len(arrays[row]) for row in sorted(arrays)}
         for group in group_neighbours(sizes, self._lengths, self.context + 1):
