@@ -79,6 +79,14 @@ class EndpointLimits(StageConfig):
         le=1024,
         description="most answers to one request: its prompts times its choices (n)",
     )
+    embedding_inputs: int = Field(
+        default=2048, ge=1, le=100_000, description="most texts in a request for embeddings"
+    )
+    embedding_tokens: int = Field(
+        default=300_000,
+        ge=1,
+        description="most tokens of all texts in a request for embeddings together",
+    )
     temperature: float = Field(
         default=TEMPERATURE,
         ge=0,

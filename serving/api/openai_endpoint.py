@@ -154,12 +154,12 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     app.websocket("/chat/completions")(StreamSockets(chat, served.limits).serve)
 
     @app.post("/embeddings")
-    async def embed(http: HttpRequest) -> dict[str, object]:
+    async def embed(http: HttpRequest) -> Response:
         request = parse_request(EmbeddingRequest, await http.body())
         _check_model(served, request.model)
         adapter = served.adapter_numbers.get(request.model, 0)
         return await create_embeddings(
-            request, served.embedder, served.prompts, served.limits, adapter=adapter
+            request, served.embedder, served.prompts, served.limits, http.receive, adapter=adapter
         )
 
     document = describe_api(served.model, has_key=bool(api_key))

@@ -149,12 +149,24 @@ def draw_tokens(
         try:
             adjusted[place] = job.adjust(own[place])
         except Exception as error:  # a grammar's or a rule's own, of any kind
-            log.exception("an answer's rules failed")
-            job.fail(EngineFailed(str(error)))
+            _fail_alone(job, error)
     tokens = sampler.draw([answer.sampler for answer in answers], adjusted)
     drawn: list[DrawnToken] = []
     for place, (answer, chosen) in enumerate(zip(answers, tokens, strict=True)):
-        token = chosen if answer.finished else answer.settle(chosen)
+        token = chosen if answer.finished else _settle(answer, chosen)
         answer.sampler.count(token)
         drawn.append((answer, token, answer.sampler.describe(own[place], token)))
     return drawn
+
+
+def _settle(answer: Generation, chosen: int) -> int:
+    try:
+        return answer.settle(chosen)
+    except Exception as error:  # a grammar's own, of any kind
+        _fail_alone(answer, error)
+        return chosen
+
+
+def _fail_alone(answer: Generation, error: Exception) -> None:
+    log.error("an answer's rules failed", exc_info=error)
+    answer.fail(EngineFailed(str(error)))

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from serving.engine.sampling import Logits, SamplingParams, TokenLogprobs, TokenSampler
+from serving.engine.sampling import Logits, Mask, SamplingParams, TokenLogprobs, TokenSampler
 from serving.engine.token_constraint import TokenConstraint
 from serving.engine.waiting_queue import DecodingSequence
 
@@ -29,9 +29,10 @@ class AnswerOptions:
     stop_tokens: frozenset[int] = frozenset()
     """Tokens that end the answer, beside the model's own."""
     ignores_end: bool = False
-    """The model's own end tokens are ordinary ones."""
+    """The model's own end tokens are ordinary ones; with a constraint none is drawn while the
+    grammar has another way on."""
     min_tokens: int = 0
-    """No end token is drawn before."""
+    """No end token is drawn before, unless a constraint leaves nothing else."""
     constraint: TokenConstraint | None = None
     adapter: int = 0
     """Number of the adapter that the answer is computed with; 0 is none."""
@@ -75,7 +76,9 @@ class Generation(DecodingSequence):
         super().__init__(prompt, options.client, options.adapter)
         self.sampler = TokenSampler(sampling, prompt)
         self.limit, self.ends, self.options = limit, ends, options
-        self.stops = options.stop_tokens | (frozenset() if options.ignores_end else ends)
+        # A constraint says where an answer may end, so its end tokens are no ordinary ones.
+        ignores_end = options.ignores_end and options.constraint is None
+        self.stops = options.stop_tokens | (frozenset() if ignores_end else ends)
         self.tokens: list[int] = []
         """Tokens drawn so far, the end token left out."""
         self.logprobs: list[TokenLogprobs] = []
@@ -135,8 +138,13 @@ class Generation(DecodingSequence):
         if self.options.constraint is not None:
             allowed = self.options.constraint.allowed_tokens(self.limit - len(self.tokens))
         adjusted = self.sampler.adjust(logits, allowed)
+        postponed: frozenset[int] = frozenset()
         if len(self.tokens) < self.options.min_tokens:
-            adjusted[list(self.stops)] = -np.inf
+            postponed = self.stops
+        elif self.options.ignores_end and allowed is not None:
+            postponed = self.ends
+        if postponed and (allowed is None or _allows_others(allowed, postponed)):
+            adjusted[list(postponed)] = -np.inf
         return adjusted
 
     def settle(self, token: int) -> int:
@@ -196,3 +204,8 @@ class Generation(DecodingSequence):
     def _wake(self) -> None:
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
+
+
+def _allows_others(allowed: Mask, tokens: frozenset[int]) -> bool:
+    """True where more than these tokens is allowed."""
+    return int(np.count_nonzero(allowed)) > sum(bool(allowed[token]) for token in tokens)
