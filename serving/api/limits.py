@@ -36,6 +36,11 @@ class EndpointLimits(StageConfig):
         description="memory for prompts read before, so that one which begins like them is not "
         "read again; 0 reads each whole",
     )
+    guesses: bool = Field(
+        default=True,
+        description="guess the next tokens of a single greedy answer from its text so far, and "
+        "check them in one step; its text stays the same",
+    )
     queue_seconds: float = Field(
         default=30.0, gt=0, description="longest a request waits for a slot before it is refused"
     )

@@ -22,6 +22,7 @@ from serving.engine.prefix_cache import PrefixCache
 from serving.engine.sampling import SamplingParams
 from serving.engine.scheduler import BatchStep, Scheduler
 from serving.engine.step_timing import StepTimes
+from serving.speculation.prompt_lookup import GuessingPace
 
 log = get_logger(__name__)
 
@@ -80,7 +81,7 @@ class Engine:
         self._make_batch = make_batch
         self._batch = make_batch(limits.slots)
         self._scheduler = self._new_scheduler()
-        self._sampler = BatchSampler()
+        self._sampler, self._pace = BatchSampler(), GuessingPace(allowed=limits.guesses)
         self._times = StepTimes(limits.prefill_tokens)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._step_loop: asyncio.Task[None] | None = None
@@ -176,7 +177,7 @@ class Engine:
         return short and not self._batch.opens_sessions(len(plan.rows))
 
     def _execute(self, plan: BatchStep) -> StepOutcome:
-        return execute_step(self._batch, plan, self._sampler, self._scheduler.prefixes)
+        return execute_step(self._batch, plan, self._sampler, self._scheduler.prefixes, self._pace)
 
     def _hand_out(self, plan: BatchStep, outcome: StepOutcome) -> None:
         """Give the drawn tokens to their answers, and note the step's figures."""

@@ -14,6 +14,7 @@ import numpy as np
 from serving.engine.sampling import Logits, Mask, SamplingParams, TokenLogprobs, TokenSampler
 from serving.engine.token_constraint import TokenConstraint
 from serving.engine.waiting_queue import DecodingSequence
+from serving.speculation.prompt_lookup import PromptLookup
 
 FinishReason = Literal["stop", "length"]
 
@@ -89,6 +90,8 @@ class Generation(DecodingSequence):
         """The token that ended the answer, if one did."""
         self.first_token: float | None = None
         """Moment of the first token, by the scheduler's clock."""
+        self.lookup: PromptLookup | None = None
+        """Guesses the next tokens of an answer that nothing but the likeliest token decides."""
         self._news: asyncio.Future[None] | None = None
         collected = _COLLECTED.get()
         if collected is not None:
@@ -122,6 +125,13 @@ class Generation(DecodingSequence):
         """Give up: the row is free at the next step. Harmless when finished."""
         self.finished = True
         self._wake()
+
+    @property
+    def is_plain(self) -> bool:
+        """The likeliest token is the next one, whatever the rules, and nothing is reported."""
+        params = self.sampler.sampling
+        greedy = params.temperature <= 0 and params.logprobs is None
+        return greedy and not self.adjusts
 
     @property
     def adjusts(self) -> bool:
@@ -165,6 +175,8 @@ class Generation(DecodingSequence):
             constraint.accept_token(token)
         self.last_token = token
         self.tokens.append(token)
+        if self.lookup is not None:
+            self.lookup.add(token)
         if logprobs is not None:
             self.logprobs.append(logprobs)
         if constraint is not None and constraint.ended:

@@ -18,7 +18,8 @@ from components.core.log import get_logger
 from components.core.settings import adapters_folder, endpoint_limit_overrides, thread_count
 from components.export.onnx.cache_memory import check_cache_memory, longest_context
 from components.export.onnx.decoding_threads import DecodingThreads, ThreadTunedBatch
-from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch
+from components.export.onnx.onnx_session import OnnxModel
+from components.export.onnx.ragged_runtime import RaggedBatch
 from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.chat.token_bytes import token_bytes
 from components.text.chat.tokenizer_files import TOKENIZER_FILE, tokenizer_digest

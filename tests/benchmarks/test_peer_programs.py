@@ -10,7 +10,6 @@ from benchmarks.curate.rows.rows_read import PEERS as ROW_READERS
 from benchmarks.orchestrate import TOOLS
 from benchmarks.peer_programs import PEERS
 
-
 _CALLED = re.compile(r'(?:run_peer|peer_program)\(\s*"(\w+)"')
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -48,6 +49,19 @@ class MemoryBatch:
         assert not self.rows[row]
         assert length <= len(prefix)
         self.rows[row] = prefix[:length].tolist()
+
+    most_guesses: ClassVar[int] = 0
+
+    def check_guesses(self, tokens: Sequence[int]) -> Logits:
+        (row,) = self.rows
+        logits = []
+        for token in tokens:
+            row.append(token)
+            logits.append(self._logits(0))
+        return np.stack(logits)
+
+    def rewind(self, row: int, length: int) -> None:
+        del self.rows[row][length:]
 
     def step(self, tokens: Sequence[int]) -> Logits:
         assert len(tokens) == len(self.rows)

@@ -13,8 +13,9 @@ from components.core.errors import ConfigError, DataError
 from components.export.onnx import cache_memory, graph_call, ragged_runtime
 from components.export.onnx.graph_builder import save_graph, weights_of
 from components.export.onnx.graph_call import group_neighbours
+from components.export.onnx.onnx_session import OnnxModel
 from components.export.onnx.plain_graph import plain_graph
-from components.export.onnx.ragged_runtime import IDLE, OnnxModel, RaggedBatch
+from components.export.onnx.ragged_runtime import IDLE, RaggedBatch
 from components.export.onnx.served_graph import served_graph
 from components.export.quantize import QuantizeConfig, quantize_matmuls
 from models.decoder import Decoder

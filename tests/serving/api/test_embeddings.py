@@ -16,7 +16,8 @@ import numpy as np
 import openai
 import pytest
 
-from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch
+from components.export.onnx.onnx_session import OnnxModel
+from components.export.onnx.ragged_runtime import RaggedBatch
 from components.text.chat.chat_tokenizer import ChatTokenizer
 from serving.engine.served_folder import open_endpoint
 from serving.engine.text_embedder import EmbeddingGivenUp, TextEmbedder
