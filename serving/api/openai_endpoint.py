@@ -299,7 +299,8 @@ def _read_calls(served: LoadedModel, request: GenerationRequest) -> ToolCallRead
     form = served.tool_call_form
     if form is None or not isinstance(request, ChatRequest) or not request.offered_tools:
         return None
-    return ToolCallReader(form)
+    # A constraint of the request's own leaves no room for text beside a call.
+    return ToolCallReader(form, speaks_first=request.constraint_source() is None)
 
 
 def _open_text(served: LoadedModel, request: GenerationRequest) -> TextStream:
