@@ -78,6 +78,23 @@ def test_a_function_is_called_and_answered(make_client: MakeClient, stream: bool
     assert client.responses.create(**again).status == "incomplete"
 
 
+def test_a_reason_is_that_of_its_field(make_client: MakeClient) -> None:
+    client = make_client(HERMES)
+    for fields, says in (
+        ({"reasoning": {"effort": "low"}}, "writes no reasoning"),
+        ({"truncation": "auto"}, "never shortened"),
+        ({"include": ["x"]}, "nothing more"),
+        ({"conversation": "x"}, "no response is stored"),
+        (
+            {"text": {"format": {"type": "json_schema", "schema": {}}}},
+            "Missing required parameter: 'text.format.name'",
+        ),
+    ):
+        body = {"model": "tiny", "input": "x", **fields}
+        with pytest.raises(openai.BadRequestError, match=says):
+            client.post("/responses", body=body, cast_to=object)
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

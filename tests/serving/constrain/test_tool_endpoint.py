@@ -272,3 +272,26 @@ def test_a_tool_that_is_not_strict_is_held_without_what_no_grammar_holds(
     place = f"tools[0].function.parameters.properties.tags.{next(iter(keywords))}"
     assert refused.value.param == place
     assert "start" not in refused.value.message
+
+
+@pytest.mark.parametrize("stop", ['"', "<", "}"])
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_stop_strings_are_not_looked_for_in_calls(
+    make_client: MakeClient, stop: str, choice: Any
+) -> None:
+    said = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Rome", "days": 2}}\n'
+    client = make_client(TEMPLATES["hermes"], said + "</tool_call>")
+    answer: Any = client.chat.completions.create(
+        model="tiny", messages=ASK, tools=[WEATHER], tool_choice=choice, temperature=0, stop=stop
+    )  # type: ignore[call-overload]
+    (call,) = answer.choices[0].message.tool_calls
+    assert json.loads(call.function.arguments) == {"city": "Rome", "days": 2}
+    assert answer.choices[0].finish_reason == "tool_calls"
+
+
+def test_a_tool_by_another_name_is_refused_by_the_rule(make_client: MakeClient) -> None:
+    client = make_client(TEMPLATES["hermes"])
+    tool: Any = {"type": "function", "function": {"name": "my.tool"}}
+    with pytest.raises(openai.BadRequestError, match=r"\^\[a-zA-Z0-9_-\]\{1,64\}\$") as refused:
+        client.chat.completions.create(model="tiny", messages=ASK, tools=[tool])
+    assert refused.value.param == "tools[0].function.name"
