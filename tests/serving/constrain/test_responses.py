@@ -61,8 +61,15 @@ def test_a_function_is_called_and_answered(make_client: MakeClient, stream: bool
     client = make_client(HERMES, SAID + "</tool_call>")
     asked: Any = {"model": "tiny", "input": "Rome?", "tools": [TOOL], "temperature": 0}
     if stream:
-        *_, last = client.responses.create(**asked, stream=True)
+        *events, last = client.responses.create(**asked, stream=True)
         answer = last.response
+        kind = "response.function_call_arguments.delta"
+        deltas = [event for event in events if event.type == kind]
+        assert len(deltas) > 3
+        assert "".join(event.delta for event in deltas) == answer.output[1].arguments
+        assert {(event.item_id, event.output_index) for event in deltas} == {
+            (answer.output[1].id, 1)
+        }
     else:
         answer = client.responses.create(**asked)
     assert answer.output_text == "Let me see."
