@@ -324,7 +324,8 @@ def _read_calls(served: LoadedModel, request: GenerationRequest) -> ToolCallRead
     form = served.tool_call_form
     if form is None or not isinstance(request, ChatRequest) or not request.offered_tools:
         return None
-    return ToolCallReader(form)
+    # A constraint of the request's own leaves no room for text beside a call.
+    return ToolCallReader(form, speaks_first=request.constraint_source() is None)
 
 
 def _open_text(served: LoadedModel, request: GenerationRequest) -> TextStream:
@@ -336,7 +337,15 @@ def _open_text(served: LoadedModel, request: GenerationRequest) -> TextStream:
         request.stops,
         shows_stop=bool(request.include_stop_str_in_output),
         min_tokens=request.min_tokens or 0,
+        unsearched_from=_opening_of_calls(served, request) if calls else None,
     )
+
+
+def _opening_of_calls(served: LoadedModel, request: GenerationRequest) -> str | None:
+    """Text from which on an answer is a call; empty where it is one from its first sign on."""
+    if isinstance(request, ChatRequest) and request.forces_call:
+        return ""
+    return served.tool_call_form.trigger if served.tool_call_form is not None else None
 
 
 async def _respond(served: LoadedModel, request: ResponsesRequest, http: HttpRequest) -> Response:

@@ -224,6 +224,14 @@ def _describe_error(error: ErrorDetails) -> ApiError:
         return empty_array(place)
     if kind == "too_long":
         return array_too_long(place, f"at most {context['max_length']} items")
+    if kind == "string_pattern_mismatch":
+        return ApiError(
+            400,
+            f"Invalid '{place}': string does not match pattern. Expected a string that matches "
+            f"the pattern '{context['pattern']}'.",
+            param=place,
+            code="invalid_value",
+        )
     expected = _EXPECTED.get(kind.partition("_")[0])
     if expected is not None and kind.endswith(("_type", "_from_float", "_parsing_size")):
         return invalid_type(place, expected, value)

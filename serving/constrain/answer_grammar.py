@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serving.constrain.constraint_factory import CompiledGrammar, ConstraintFactory
-from serving.constrain.grammar_source import GrammarSource, invalid_value
+from serving.constrain.grammar_source import GrammarSource
 from serving.constrain.tool_call_form import ToolCallForm
 from serving.constrain.tool_fields import ToolFields, no_tools_error
 from serving.constrain.tool_grammar import tool_call_source
@@ -36,7 +36,7 @@ def choose_source(
     form: ToolCallForm | None,
     special: Mapping[str, int],
 ) -> GrammarSource | None:
-    """The grammar's source: the request's constraint, or its tools; None for neither.
+    """The grammar's source: the request's constraint, calls of its tools, or one of both.
 
     Args:
         fields: of the request; those of chat may offer tools.
@@ -45,18 +45,17 @@ def choose_source(
         special: id of every special token by its spelling.
 
     Raises:
-        ApiError: 400, with the field: both at once, or a schema that cannot be held.
+        ApiError: 400, with the field of a schema that cannot be held.
     """
     if not isinstance(fields, ToolFields) or not fields.offered_tools or form is None:
         return own
-    if own is not None:
-        raise invalid_value(own.place, "an answer has one constraint, and 'tools' is another")
     return tool_call_source(
         form,
         fields.callable_tools,
         special,
         forced=fields.forces_call,
         parallel=fields.parallel_tool_calls is not False,
+        answer=own,
     )
 
 

@@ -28,8 +28,9 @@ _SEARCH_STEPS = 20_000
 """Tokens of all walks before an answer starts, each some 5 µs."""
 _BEAM_WIDTH, _BEAM_STEPS = 8, 30_000
 """States of equal length that are followed, and bytes tried in all, each some 5 µs."""
-SEARCH_SECONDS = 2.0
-"""Processor time before an answer starts; a grammar that takes longer is refused."""
+SEARCH_SECONDS = 0.5
+"""Processor time before an answer starts; a grammar that takes longer is refused. Others wait for
+it meanwhile."""
 
 
 class SearchTooSlow(Exception):
@@ -70,6 +71,7 @@ class ClosingPathFinder:
         )
         self._quote = [known[byte] for byte in b'"' if byte in known]
         self._letter = known.get(ord("z"))
+        self._longest_token = max(map(len, vocabulary.table))
         self._deadline = float("inf")
 
     def find_path(self, matcher: LLMatcher, longest: int) -> list[int] | None:
@@ -96,6 +98,8 @@ class ClosingPathFinder:
         Raises:
             SearchTooSlow: it takes too long.
         """
+        if self._forced_tokens(matcher, longest) is None:
+            return None
         self._deadline = time.thread_time() + SEARCH_SECONDS
         best = self._walk(matcher.deep_copy(), [], longest)
         if not best.closed:
@@ -151,7 +155,9 @@ class ClosingPathFinder:
             if len(walk.tokens) >= longest or matcher.is_error():
                 return walk
             self._check_time()
-            taken = self._forced_tokens(matcher)
+            taken = self._forced_tokens(matcher, longest - len(walk.tokens))
+            if taken is None:
+                return walk
             if not taken:
                 taken = self._choose(matcher, used, walk.tokens[-2:])
                 if not taken:
@@ -166,9 +172,13 @@ class ClosingPathFinder:
         walk.closed = len(walk.tokens) <= longest
         return walk
 
-    def _forced_tokens(self, matcher: LLMatcher) -> list[int]:
+    def _forced_tokens(self, matcher: LLMatcher, longest: int) -> list[int] | None:
+        """Tokens of what is forced; None where so many tokens cannot hold it, told before it is
+        cut into them."""
         # A byte that no text has begins the name of a special token, which is chosen as one.
         forced = matcher.compute_ff_bytes().partition(b"\xff")[0]
+        if len(forced) > longest * self._longest_token:
+            return None
         return list(self._vocabulary.tokenizer.tokenize_bytes(forced)) if forced else []
 
     def _choose(self, matcher: LLMatcher, used: Counter[int], last: list[int]) -> list[int]:

@@ -11,12 +11,17 @@ from functools import cached_property
 
 from llguidance import LLMatcher, LLParserLimits
 
+from components.core.log import get_logger
 from serving.api.error_responses import ApiError, queue_full_error
 from serving.constrain.closing_path import ClosingPathFinder, SearchTooSlow
-from serving.constrain.grammar_source import GrammarSource, invalid_value
+from serving.constrain.grammar_source import GrammarSource
 from serving.constrain.guidance_vocabulary import GuidanceVocabulary
 from serving.constrain.guided_constraint import LONGEST_PATH, GuidedConstraint
+from serving.constrain.schema_keywords import invalid_value
 
+log = get_logger(__name__)
+_NAMED_KEYWORDS = 8
+"""Keywords that a line of the log names."""
 KEPT_GRAMMARS = 128
 """Compiled grammars that are kept: an application has a few; each may take some MB."""
 _WAITING = 64
@@ -86,7 +91,6 @@ class CompiledGrammar:
             list(self.path),
             self.failures.append,
             bounds_numbers=self.source.is_json,
-            is_text=self.source.is_text,
         )
 
 
@@ -148,20 +152,45 @@ class ConstraintFactory:
             vocabulary.tokenizer, source.grammar, log_level=0, limits=_parser_limits()
         )
         if matcher.is_error():
-            raise invalid_value(source.place, _first_lines(matcher.get_error()))
+            raise source.describe_error(matcher.get_error())
+        _log_unheld(source, matcher)
         finder = ClosingPathFinder(vocabulary, source.samples, is_json=source.is_json)
         try:
             path = finder.find_short_path(matcher, LONGEST_PATH)
         except SearchTooSlow:
             raise invalid_value(source.place, "it is too complex to be followed in time") from None
+        if not path and _is_empty(vocabulary, matcher):
+            raise invalid_value(source.place, "it has no answer but the empty one")
         if path is None:
-            raise invalid_value(
-                source.place, f"no answer of at most {LONGEST_PATH} tokens was found that fits"
-            )
+            reason = f"no answer of at most {LONGEST_PATH} tokens was found that fits"
+            error = _find_start_error(vocabulary, matcher)
+            raise invalid_value(source.place, f"{reason} ({error})" if error else reason)
         return CompiledGrammar(source, vocabulary, finder, matcher, tuple(path))
 
 
-def _first_lines(error: str) -> str:
-    """An error without the drawing that points into the grammar."""
-    lines = [line for line in error.splitlines() if line.strip(" ^|")]
-    return "; ".join(line.strip() for line in lines[:4])
+def _log_unheld(source: GrammarSource, matcher: LLMatcher) -> None:
+    """Say once a grammar what of its schemas is left out."""
+    if not source.doubtful:
+        return
+    unheld = source.unheld_keywords("\n".join(matcher.get_grammar_warnings()))
+    if unheld:
+        named = ", ".join(place[:200] for place in unheld[:_NAMED_KEYWORDS])
+        more = len(unheld) - _NAMED_KEYWORDS
+        log.warning(
+            f"a schema that is not strict is held without {named}"
+            + (f" and {more} more keywords" if more > 0 else "")
+        )
+
+
+def _is_empty(vocabulary: GuidanceVocabulary, matcher: LLMatcher) -> bool:
+    """The empty text is the only answer."""
+    allowed = vocabulary.allowed_tokens(matcher.deep_copy())
+    allowed[list(vocabulary.ends)] = False
+    return matcher.is_accepting() and not allowed.any()
+
+
+def _find_start_error(vocabulary: GuidanceVocabulary, matcher: LLMatcher) -> str:
+    """Bound of the parser that an answer's first token runs into; empty for none."""
+    start = matcher.deep_copy()
+    start.try_consume_tokens([int(vocabulary.allowed_tokens(start).argmax())])
+    return start.get_error().partition("\n")[0] if start.is_error() else ""

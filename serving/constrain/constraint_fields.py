@@ -14,10 +14,10 @@ from serving.constrain.grammar_source import (
     any_object_source,
     choice_source,
     grammar_source,
-    invalid_value,
     json_source,
     regex_source,
 )
+from serving.constrain.schema_keywords import invalid_value
 
 _SCHEMA_OR_TEXT = {"anyOf": [{"type": "object"}, {"type": "string"}, {"type": "null"}]}
 
@@ -45,7 +45,7 @@ class NamedSchema(_FormatModel):
     description: str | None = None
     schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
     strict: bool | None = None
-    """The schema is held either way."""
+    """A schema that cannot be held in full is refused; else it is held as far as it can be."""
 
 
 class AnswerFormat(_FormatModel):
@@ -69,9 +69,13 @@ class AnswerFormat(_FormatModel):
         if self.json_schema is not None and self.type == "json_schema":
             if self.json_schema.schema_ is None:
                 raise _missing("response_format.json_schema.schema")
-            return json_source(self.json_schema.schema_, "response_format.json_schema.schema")
+            return json_source(
+                self.json_schema.schema_,
+                "response_format.json_schema.schema",
+                strict=self.json_schema.strict is True,
+            )
         if self.schema_ is not None:
-            return json_source(self.schema_, "response_format.schema")
+            return json_source(self.schema_, "response_format.schema", strict=False)
         return any_object_source("response_format")
 
 

@@ -12,6 +12,7 @@ from llguidance.gbnf_to_lark import any_to_lark
 
 from serving.api.error_responses import ApiError
 from serving.constrain.pattern_samples import collect_patterns, lark_patterns, sample_patterns
+from serving.constrain.schema_keywords import DoubtfulKeyword, SchemaPreparer, invalid_value
 
 MAX_SOURCE_BYTES = 64 << 10
 """Of a schema or grammar: the largest schemas of tools have some 20 kB."""
@@ -24,12 +25,8 @@ COMPACT = {
     "lenient": False,
 }
 """JSON without white space; keywords that are not understood are refused."""
-_BESIDE, _NARROW = 1e-9, 1e-6
-"""Distance of an inclusive bound from an exclusive one, as a share of it, and the least range of
-numbers that is still wide for it."""
-_SUBSCHEMAS = ("items", "additionalProperties", "not", "if", "then", "else", "contains")
-_SUBSCHEMA_LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
-_SUBSCHEMA_MAPS = ("properties", "patternProperties", "$defs", "definitions")
+LENIENT = {**COMPACT, "coerce_one_of": True, "lenient": True}
+"""The same; keywords that are not understood are left out."""
 Schema = Mapping[str, Any] | bool
 
 
@@ -42,23 +39,63 @@ class GrammarSource:
     place: str = field(compare=False)
     """The field that it came from; errors name it."""
     is_json: bool = False
-    is_text: bool = False
-    """Any text fits as well."""
     samples: tuple[str, ...] = field(default=(), compare=False)
     """Texts that match its patterns."""
+    doubtful: tuple[DoubtfulKeyword, ...] = field(default=(), compare=False)
+    """Keywords of its schemas that may not be held."""
+    parts: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    """Of a grammar of our own making: (field, grammar) of each schema in it."""
+
+    def unheld_keywords(self, message: str) -> list[str]:
+        """Places of keywords that are left out.
+
+        Args:
+            message: llguidance's warnings.
+        """
+        return [keyword.place for keyword in self.doubtful if keyword.sign in message]
+
+    def describe_error(self, error: str) -> ApiError:
+        """400 for an error of llguidance, without a grammar that the client never saw.
+
+        Args:
+            error: of the grammar.
+        """
+        named = [keyword for keyword in self.doubtful if keyword.sign and keyword.sign in error]
+        if named:
+            return invalid_value(
+                named[0].place, f"'{named[0].name}' cannot be held here in full; leave it out"
+            )
+        for place, grammar in self.parts:
+            reason = LLMatcher.validate_grammar(grammar)
+            if reason:
+                return invalid_value(place, _first_lines(reason))
+        if self.parts:
+            return invalid_value(self.place, "together they are too large for one grammar")
+        return invalid_value(self.place, _first_lines(error))
 
 
-def json_source(schema: Schema | str, place: str) -> GrammarSource:
+def json_source(schema: Schema | str, place: str, *, strict: bool = True) -> GrammarSource:
     """JSON by a schema, which may be JSON in a text itself.
 
+    Args:
+        schema: of the answer.
+        place: the field that it came from.
+        strict: a keyword that cannot be held is an error; else it is left out.
+
     Raises:
-        ApiError: 400: too large, or a keyword cannot be held.
+        ApiError: 400: too large, nested too deeply, or no schema.
     """
     if isinstance(schema, str):
         schema = parse_schema(schema, place)
-    grammar = LLMatcher.grammar_from_json_schema(schema_text(schema, place))
+    text, doubtful = write_schema(schema, place, LENIENT if not strict else COMPACT)
     written = [json.dumps(t, ensure_ascii=False)[1:-1] for t in _sample_schema(schema)]
-    return GrammarSource(grammar, place, is_json=True, samples=tuple(written))
+    return GrammarSource(
+        LLMatcher.grammar_from_json_schema(text),
+        place,
+        is_json=True,
+        samples=tuple(written),
+        doubtful=doubtful,
+    )
 
 
 def any_object_source(place: str) -> GrammarSource:
@@ -87,9 +124,10 @@ def choice_source(choices: Sequence[str], place: str) -> GrammarSource:
         raise invalid_value(place, "expected at least one choice")
     if not all(choices):
         raise invalid_value(place, "an empty text is no choice")
-    lark = "start: " + " | ".join(lark_literal(choice) for choice in dict.fromkeys(choices))
-    check_size(lark, MAX_SOURCE_BYTES, place)
-    return GrammarSource(LLMatcher.grammar_from_lark(lark), place)
+    check_size("".join(choices), MAX_SOURCE_BYTES, place)
+    # One terminal: a row of llguidance's parser has at most some 2,000 alternatives.
+    pattern = "|".join(_escape(choice) for choice in dict.fromkeys(choices))
+    return GrammarSource(LLMatcher.grammar_from_regex(pattern), place)
 
 
 def grammar_source(grammar: str, place: str) -> GrammarSource:
@@ -109,16 +147,19 @@ def grammar_source(grammar: str, place: str) -> GrammarSource:
     return GrammarSource(LLMatcher.grammar_from_lark(lark), place, samples=samples)
 
 
-def lark_source(lark: str, place: str, *, is_text: bool = False) -> GrammarSource:
-    """A grammar of our own making, with JSON in it.
+def join_grammars(lark: str, named: Mapping[str, str]) -> str:
+    """A grammar with others in it.
 
     Args:
-        lark: the grammar.
-        place: the field that it came from.
-        is_text: any text fits as well.
+        lark: the grammar, which has the others as ``@NAME``.
+        named: name -> grammar, as ``LLMatcher`` takes it.
     """
-    grammar = LLMatcher.grammar_from_lark(lark)
-    return GrammarSource(grammar, place, is_json=True, is_text=is_text)
+    grammars: list[dict[str, Any]] = [{"lark_grammar": lark}]
+    for name, grammar in named.items():
+        is_lark = not grammar.lstrip().startswith("{")  # no grammar of Lark begins so
+        inner = {"lark_grammar": grammar} if is_lark else json.loads(grammar)["grammars"][0]
+        grammars.append({**inner, "name": name})
+    return json.dumps({"grammars": grammars}, ensure_ascii=False)
 
 
 def _sample_schema(schema: Schema) -> tuple[str, ...]:
@@ -130,32 +171,26 @@ def lark_literal(text: str) -> str:
     return json.dumps(text)
 
 
-def schema_text(schema: Schema, place: str) -> str:
-    """A schema for llguidance: compact, and nothing of it left out of sight.
+def write_schema(
+    schema: Schema, place: str, options: Mapping[str, Any]
+) -> tuple[str, tuple[DoubtfulKeyword, ...]]:
+    """(a schema for llguidance, keywords that it may not hold).
+
+    Args:
+        schema: of the answer.
+        place: the field that it came from.
+        options: llguidance's; ``lenient`` leaves out what cannot be held.
 
     Raises:
-        ApiError: 400: too large, or a keyword cannot be held.
+        ApiError: 400: too large, nested too deeply, or a number of properties out of reach.
     """
     if isinstance(schema, bool):
         schema = {} if schema else {"anyOf": []}
-    prepared = prepare_schema(schema, place)
-    text = json.dumps({**prepared, "x-guidance": COMPACT}, ensure_ascii=False)
+    preparer = SchemaPreparer(strict=not options["lenient"])
+    prepared = preparer.prepare(schema, place)
+    text = json.dumps({**prepared, "x-guidance": options}, ensure_ascii=False)
     check_size(text, MAX_SOURCE_BYTES, place)
-    return text
-
-
-def prepare_schema(schema: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """A schema as llguidance holds it.
-
-    Raises:
-        ApiError: 400: a keyword cannot be held, or it is nested too deeply.
-    """
-    try:
-        prepared: dict[str, Any] = _prepare(schema, place)
-        json.dumps(prepared)
-    except RecursionError:
-        raise invalid_value(place, "it is nested too deeply") from None
-    return prepared
+    return text, tuple(preparer.doubtful)
 
 
 def parse_schema(text: str, place: str) -> Schema:
@@ -174,73 +209,6 @@ def parse_schema(text: str, place: str) -> Schema:
     return schema
 
 
-def _prepare(schema: Any, place: str) -> Any:
-    """A schema without keywords that say nothing, and with those checked that are misread."""
-    if not isinstance(schema, Mapping):
-        return schema  # booleans; of other types llguidance says that they are none
-    kept = {key: value for key, value in schema.items() if key != "x-guidance"}
-    if kept.get("uniqueItems") is False:
-        del kept["uniqueItems"]
-    _check_min_properties(kept, place)
-    _close_bounds(kept)
-    for key in _SUBSCHEMAS:
-        if key in kept:
-            kept[key] = _prepare(kept[key], f"{place}.{key}")
-    for key in _SUBSCHEMA_LISTS:
-        if isinstance(kept.get(key), list):
-            items = enumerate(kept[key])
-            kept[key] = [_prepare(item, f"{place}.{key}[{at}]") for at, item in items]
-    for key in _SUBSCHEMA_MAPS:
-        if isinstance(kept.get(key), Mapping):
-            named = kept[key].items()
-            kept[key] = {name: _prepare(item, f"{place}.{key}.{name}") for name, item in named}
-    return kept
-
-
-def _close_bounds(schema: dict[str, Any]) -> None:
-    """Exclusive bounds of decimals as inclusive ones beside them: llguidance takes ``7`` for a
-    number above 7, and readers take ``7.00000000000000001`` for 7."""
-    if schema.get("type") == "integer" or "multipleOf" in schema:
-        return
-    lowest = _read_number(schema, "minimum", "exclusiveMinimum")
-    highest = _read_number(schema, "maximum", "exclusiveMaximum")
-    if lowest is not None and highest is not None and highest - lowest < _NARROW:
-        return
-    for exclusive, inclusive, sign in (
-        ("exclusiveMinimum", "minimum", 1),
-        ("exclusiveMaximum", "maximum", -1),
-    ):
-        bound = _read_number(schema, exclusive)
-        if bound is None:
-            continue
-        del schema[exclusive]
-        beside = round(bound + sign * max(1.0, abs(bound)) * _BESIDE, 9)
-        other = _read_number(schema, inclusive)
-        if other is None or sign * other < sign * beside:
-            schema[inclusive] = beside
-
-
-def _read_number(schema: Mapping[str, Any], *keys: str) -> float | None:
-    """The first of the keys that holds a number."""
-    for key in keys:
-        value = schema.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return value
-    return None
-
-
-def _check_min_properties(schema: Mapping[str, Any], place: str) -> None:
-    """Refuse a number of properties that only names of the model's own choice could reach: a
-    grammar cannot hold that they differ."""
-    least, required = schema.get("minProperties"), schema.get("required", [])
-    names = len(required) if isinstance(required, list) else 0
-    if isinstance(least, int | float) and least > names + 1:
-        raise invalid_value(
-            f"{place}.minProperties",
-            f"more than one above the {names} required properties cannot be held; name them",
-        )
-
-
 def check_size(text: str, most: int, place: str) -> None:
     """Refuse a source that is too large.
 
@@ -256,7 +224,14 @@ def check_size(text: str, most: int, place: str) -> None:
         raise invalid_value(place, f"it is larger than {most} bytes")
 
 
-def invalid_value(place: str, reason: str) -> ApiError:
-    """400: a constraint that cannot be held."""
-    said = " ".join(reason.split())
-    return ApiError(400, f"Invalid '{place}': {said[:400]}.", param=place, code="invalid_value")
+def _escape(text: str) -> str:
+    """A text as a regular expression for itself; of Rust's syntax, as that of llguidance is."""
+    return "".join(
+        sign if sign.isalnum() or sign in " _,;:'" else f"\\x{{{ord(sign):x}}}" for sign in text
+    )
+
+
+def _first_lines(error: str) -> str:
+    """An error without the drawing that points into the grammar."""
+    lines = [line for line in error.splitlines() if line.strip(" ^|")]
+    return "; ".join(line.strip() for line in lines[:4])

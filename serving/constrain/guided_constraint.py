@@ -42,7 +42,6 @@ class GuidedConstraint:
         path: tokens that make the shortest known answer.
         on_failure: is told of a bound that the answer ran into.
         bounds_numbers: the answer is JSON, whose numbers do not grow for ever.
-        is_text: text fits as well, so an answer that its limit cuts is none that came to its end.
     """
 
     def __init__(
@@ -54,30 +53,29 @@ class GuidedConstraint:
         on_failure: Callable[[str], None],
         *,
         bounds_numbers: bool,
-        is_text: bool = False,
     ) -> None:
         self._vocabulary, self._finder, self._matcher = vocabulary, finder, matcher
         self._path, self._on_failure = path, on_failure
         self._longest_walk = _SHORTEST_WALK + 4 * len(path)
-        self._bounds_numbers, self._is_text = bounds_numbers, is_text
+        self._bounds_numbers = bounds_numbers
         self._letter = vocabulary.single_bytes.get(ord("z"))
         self._remaining = LONGEST_PATH
         self._settled: int | None = None
         self._tail = b""
         self._walked_seconds = 0.0
         self._ended = False
+        self.was_cut = False
+        """The answer was led to its end against the model's draw, since its tokens ran out."""
         self.failure = ""
         """Bound of the grammar that the answer ran into; it is not whole then."""
 
     @property
     def ended(self) -> bool:
         """Nothing may follow."""
-        if self._ended or self._matcher.is_stopped():
-            return True
-        return not self._is_text and self._remaining <= 0 and self._matcher.is_accepting()
+        return self._ended or self._matcher.is_stopped()
 
     def allowed_tokens(self, remaining: int) -> NDArray[np.bool_]:
-        """Tokens that may come next [v]; that of the known path alone where no other fits.
+        """Tokens that may come next [v]; that of the known path alone once the answer is cut.
 
         Args:
             remaining: tokens that may still be drawn, this one included.
@@ -87,7 +85,8 @@ class GuidedConstraint:
             self._fail()
         if self._ended:
             return self._only(self._vocabulary.ends[0])
-        if len(self._path) >= remaining or (self._bounds_numbers and self._number_is_long()):
+        # Once cut, the known path is followed: tokens beside it only take the time of walks.
+        if self.was_cut or (self._bounds_numbers and self._number_is_long()):
             return self._only(self._next_known())
         allowed = self._vocabulary.allowed_tokens(self._matcher)
         if not allowed.any():
@@ -145,6 +144,7 @@ class GuidedConstraint:
         path = self._finder.find_path(matcher, min(room, self._longest_walk))
         self._walked_seconds += time.thread_time() - began
         if path is None:
+            self.was_cut = self.was_cut or room < self._longest_walk
             matcher.rollback(1)
             return False
         self._path = path

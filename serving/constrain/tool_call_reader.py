@@ -37,10 +37,12 @@ class ToolCallReader:
 
     Args:
         form: in which the model writes calls.
+        speaks_first: text may come before a call; else an answer is a call from its first sign on
+            or none at all.
     """
 
-    def __init__(self, form: ToolCallForm) -> None:
-        self._form = form
+    def __init__(self, form: ToolCallForm, *, speaks_first: bool = True) -> None:
+        self._form, self._speaks_first = form, speaks_first
         self._opening = re.compile(_pattern(form.opening))
         self._joint = None if form.joint is None else re.compile(_pattern(form.joint))
         self._pending = ""
@@ -63,6 +65,8 @@ class ToolCallReader:
             state, length = self._state, len(self._pending)
             if state == "text":
                 said += self._read_text(final=final)
+            elif state == "said":
+                said, self._pending = said + self._pending, ""
             elif state == "opening":
                 self._skip(self._opening)
             elif state == "name":
@@ -76,6 +80,11 @@ class ToolCallReader:
 
     def _read_text(self, *, final: bool) -> str:
         trigger = self._form.trigger
+        if not self._speaks_first and not self._pending.startswith(trigger):
+            if trigger.startswith(self._pending) and not final:
+                return ""
+            said, self._pending, self._state = self._pending, "", "said"
+            return said
         said, found, rest = self._pending.partition(trigger)
         if found:
             self._state, self._pending = "opening", rest

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from serving.api.error_responses import ApiError
-from serving.constrain.grammar_source import invalid_value
+from serving.constrain.schema_keywords import invalid_value
 
 MAX_TOOLS = 128
 """OpenAI's bound."""
@@ -30,7 +30,7 @@ class ToolFunction(_ToolModel):
     parameters: dict[str, Any] | None = None
     """JSON schema of its arguments; left out for none."""
     strict: bool | None = None
-    """The schema is held either way."""
+    """A schema that cannot be held in full is refused; else it is held as far as it can be."""
 
 
 class ToolField(_ToolModel):

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
+
+from llguidance import LLMatcher
 
 from serving.constrain.grammar_source import (
     COMPACT,
+    LENIENT,
     MAX_SOURCE_BYTES,
     GrammarSource,
     check_size,
+    join_grammars,
     lark_literal,
-    lark_source,
-    prepare_schema,
+    write_schema,
 )
+from serving.constrain.schema_keywords import DoubtfulKeyword
 from serving.constrain.tool_call_form import ID, ID_PATTERN, ToolCallForm
 from serving.constrain.tool_fields import ToolField
 
+_LEXEME = re.compile(r'"[^"\\\s]*"|\s+|[^\s]')
+"""Texts in quotes, white space, other signs one by one."""
 _NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
@@ -27,6 +33,7 @@ def tool_call_source(
     *,
     forced: bool,
     parallel: bool,
+    answer: GrammarSource | None = None,
 ) -> GrammarSource:
     """The grammar.
 
@@ -36,6 +43,7 @@ def tool_call_source(
         special: id of every special token by its spelling, which is no text in a grammar.
         forced: the answer is a call; else it may be text, up to where a call begins.
         parallel: several calls may follow each other.
+        answer: constraint of an answer that is no call; None for any text.
 
     Raises:
         ApiError: 400, with the field of a schema that cannot be held.
@@ -51,6 +59,11 @@ def tool_call_source(
     trigger = write(form.trigger)
     if forced:
         lines.insert(0, f"start: {trigger} calls")
+    elif answer is not None:
+        # By single lexemes: the lexer takes the longest, so '{"name": "' would hide JSON's '{'.
+        if form.trigger not in special:
+            trigger = " ".join(map(lark_literal, _LEXEME.findall(form.trigger)))
+        lines.insert(0, f"start: @answer | {trigger} calls")
     elif form.trigger in special:
         lines.insert(0, f"start: text | text {trigger} calls")
         lines += ["text: TEXT", r"TEXT: /(.|\n)*/"]
@@ -62,16 +75,34 @@ def tool_call_source(
     separators = {
         "key_separator": form.key_separator, "item_separator": form.item_separator
     }  # fmt: skip
+    doubtful, parts = list[DoubtfulKeyword](), list[tuple[str, str]]()
     for at, tool in enumerate(tools):
-        function = tool.function
+        function, place = tool.function, f"tools[{at}].function.parameters"
         schema = _NO_PARAMETERS if function.parameters is None else function.parameters
-        prepared = prepare_schema(schema, f"tools[{at}].function.parameters")
-        text = json.dumps({**prepared, "x-guidance": {**COMPACT, **separators}})
+        options = {**(COMPACT if function.strict else LENIENT), **separators}
+        text, noted = write_schema(schema, place, options)
+        doubtful += noted
+        parts.append((place, LLMatcher.grammar_from_json_schema(text)))
         lines.append(f"call_{at}: {lark_literal(function.name)} {write(form.between)} json_{at}")
         lines.append(f"json_{at}: %json {text}")
     lark = "\n".join(lines) + "\n"
     check_size(lark, MAX_SOURCE_BYTES, "tools")
-    return lark_source(lark, "tools", is_text=not forced)
+    if answer is None or forced:
+        return GrammarSource(
+            LLMatcher.grammar_from_lark(lark),
+            "tools",
+            is_json=True,
+            doubtful=tuple(doubtful),
+            parts=tuple(parts),
+        )
+    return GrammarSource(
+        join_grammars(lark, {"answer": answer.grammar}),
+        answer.place,
+        is_json=answer.is_json,
+        samples=answer.samples,
+        doubtful=(*answer.doubtful, *doubtful),
+        parts=((answer.place, answer.grammar), *parts),
+    )
 
 
 def _write_text(text: str, special: Mapping[str, int]) -> str:

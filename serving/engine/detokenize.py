@@ -17,6 +17,8 @@ class TextStream:
         stops: strings that end the answer.
         shows_stop: the answer ends with the stop string, not before it.
         min_tokens: tokens whose text is not searched for stop strings.
+        unsearched_from: text from which on, itself among it, nothing is searched for them; the
+            empty one stands before all text, None nowhere.
     """
 
     def __init__(
@@ -26,8 +28,11 @@ class TextStream:
         *,
         shows_stop: bool = False,
         min_tokens: int = 0,
+        unsearched_from: str | None = None,
     ) -> None:
-        self._table, self._stops = table, [stop for stop in stops if stop]
+        self._table = table
+        self._stops = [stop for stop in stops if stop and unsearched_from != ""]
+        self._opening = unsearched_from or ""
         self._shows_stop, self._unsearched = shows_stop, min_tokens
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._pending = ""
@@ -64,7 +69,15 @@ class TextStream:
         if not self._stops:
             shown, self._pending = self._pending, ""
             return self._show(shown)
-        first = self._first_stop()
+        first, opening = self._first_stop(), self._find_opening(final=final)
+        if opening is not None and (first is None or opening[0] <= first[0]):
+            start, is_whole = opening
+            if is_whole:
+                self._stops, start = [], len(self._pending)
+            elif first is None:
+                start -= self._possible_start(start)
+            shown, self._pending = self._pending[:start], self._pending[start:]
+            return self._show(shown)
         if first is not None:
             self.stopped = True
             start, stop = first
@@ -89,10 +102,25 @@ class TextStream:
         at, _, stop = min(reached)
         return at, stop
 
-    def _possible_start(self) -> int:
-        """Number of characters at the end that could begin a stop string."""
-        longest = max(map(len, self._stops), default=1) - 1
-        for length in range(min(longest, len(self._pending)), 0, -1):
-            if any(stop.startswith(self._pending[-length:]) for stop in self._stops):
-                return length
-        return 0
+    def _find_opening(self, *, final: bool) -> tuple[int, bool] | None:
+        """(place, whole) of the text behind which nothing is searched, or of what may begin it."""
+        if not self._opening:
+            return None
+        place = self._pending.find(self._opening)
+        if place >= 0:
+            return place, True
+        length = 0 if final else _longest_start(self._pending, [self._opening])
+        return (len(self._pending) - length, False) if length else None
+
+    def _possible_start(self, end: int | None = None) -> int:
+        """Number of characters before an end that could begin a stop string."""
+        return _longest_start(self._pending[:end], self._stops)
+
+
+def _longest_start(text: str, candidates: Sequence[str]) -> int:
+    """Number of characters at a text's end that begin one of the candidates, none of them whole."""
+    longest = max(map(len, candidates), default=1) - 1
+    for length in range(min(longest, len(text)), 0, -1):
+        if any(candidate.startswith(text[-length:]) for candidate in candidates):
+            return length
+    return 0

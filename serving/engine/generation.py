@@ -169,7 +169,7 @@ class Generation(DecodingSequence):
         constraint = self.options.constraint
         if token in self.stops:
             self.end_token = token
-            self.end("stop")
+            self._end_naturally()
             return
         if constraint is not None:
             constraint.accept_token(token)
@@ -180,7 +180,7 @@ class Generation(DecodingSequence):
         if logprobs is not None:
             self.logprobs.append(logprobs)
         if constraint is not None and constraint.ended:
-            self.end("stop")
+            self._end_naturally()
         elif len(self.tokens) == self.limit:
             self.end("length")
         else:
@@ -208,6 +208,12 @@ class Generation(DecodingSequence):
         """No more tokens come."""
         self.finish_reason, self.finished = finish, True
         self._wake()
+
+    def _end_naturally(self) -> None:
+        """End by an end token or a grammar's end; ``length`` where the tokens that ran out are why
+        it came."""
+        constraint = self.options.constraint
+        self.end("length" if constraint is not None and constraint.was_cut else "stop")
 
     async def _wait(self) -> None:
         self._news = asyncio.get_running_loop().create_future()

@@ -36,6 +36,11 @@ class TokenConstraint(Protocol):
         ...
 
     @property
+    def was_cut(self) -> bool:
+        """The answer was led to its end against the model's draw, since its tokens ran out."""
+        ...
+
+    @property
     def failure(self) -> str:
         """Bound that the answer ran into, so that it is not whole; empty for none."""
         ...

@@ -60,7 +60,8 @@ class AnswerChoice:
     @property
     def finish(self) -> str:
         """Reason why the text ended: ``stop``, ``length``, or ``tool_calls``."""
-        if self.calls is not None and self.calls.is_whole:
+        cut = self.generation.finish_reason == "length"
+        if self.calls is not None and self.calls.is_whole and not cut:
             return "tool_calls"
         return "stop" if self.text.stopped else self.generation.finish_reason or "stop"
 

@@ -32,6 +32,20 @@ NEUTRAL_RESPONSES_FIELDS: dict[str, tuple[Any, ...]] = {
     }.items()
 }
 """Fields that are not served -> values that ask for nothing."""
+_NOTHING_STORED = "no response is stored"
+_REASONS = {
+    "previous_response_id": _NOTHING_STORED,
+    "conversation": _NOTHING_STORED,
+    "background": "each response is answered at once, and none is stored",
+    "include": "a response has nothing more that could be included",
+    "reasoning": "the model writes no reasoning apart from its answer",
+    "truncation": "an input that does not fit the context is refused, never shortened",
+    "prompt": "no prompt templates are stored",
+    "max_tool_calls": "no tools run here; calls are answered for the client to make",
+    "top_logprobs": "log probabilities are those of chat/completions alone",
+    "context_management": "an input is read as it is, never compacted",
+}
+"""Field that is not served -> why."""
 CHAT_PLACES = {
     "max_completion_tokens": "max_output_tokens",
     "response_format.json_schema.": "text.format.",
@@ -143,8 +157,8 @@ def drop_neutral_fields(fields: dict[str, Any]) -> dict[str, Any]:
         if not any(is_equal_json(value, neutral) for neutral in values):
             raise ApiError(
                 400,
-                f"Unsupported parameter: '{name}' is not served here: no response is stored, and "
-                "each is answered at once; leave it out.",
+                f"Unsupported parameter: '{name}' is not served here: {_REASONS[name]}; leave it "
+                "out.",
                 param=name,
                 code="unsupported_parameter",
             )

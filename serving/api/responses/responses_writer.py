@@ -13,6 +13,7 @@ from serving.api.error_responses import ApiError
 from serving.api.request_schema import ChatRequest
 from serving.api.response_format import encode_json
 from serving.api.responses.responses_request import ResponsesRequest
+from serving.constrain.tool_call_reader import CallPiece, ToolCall
 
 Item = dict[str, Any]
 
@@ -60,9 +61,9 @@ class ResponsesWriter:
             yield self._event("response.created", response=self._describe("in_progress", []))
             async with aclosing(self._choice.pieces()) as pieces:
                 async for piece in pieces:
-                    for event in self._say(self._read_said(piece.text, final=False)):
+                    for event in self._write_piece(piece.text, final=False):
                         yield event
-            for event in self._say(self._read_said("", final=True)):
+            for event in self._write_piece("", final=True):
                 yield event
             for event in self._close_items():
                 yield event
@@ -77,9 +78,23 @@ class ResponsesWriter:
         finally:
             self.cancel()
 
-    def _read_said(self, text: str, *, final: bool) -> str:
+    def _write_piece(self, text: str, *, final: bool) -> list[bytes]:
+        """Events of what is said, then of what is called, in a piece of the answer."""
         calls = self._choice.calls
-        return text if calls is None else calls.push(text, final=final)[0]
+        if calls is None:
+            return self._say(text)
+        spoken, pieces = calls.push(text, final=final)
+        return self._say(spoken) + [self._call(piece) for piece in pieces]
+
+    def _call(self, piece: CallPiece) -> bytes:
+        """The event of a call's beginning, or of more of its arguments."""
+        index = piece.index + (1 if self._opened else 0)  # behind the message, if there is one
+        if piece.arguments is None:
+            item = {**self._describe_call(piece.call), "arguments": "", "status": "in_progress"}
+            return self._event("response.output_item.added", output_index=index, item=item)
+        place = self._place(_call_item_id(piece.call), index)
+        name = "response.function_call_arguments.delta"
+        return self._event(name, **place, delta=piece.arguments)
 
     @property
     def _status(self) -> str:
@@ -111,7 +126,7 @@ class ResponsesWriter:
         ]
 
     def _close_items(self) -> list[bytes]:
-        """Events that end the message, and those of the calls."""
+        """Events that end the message and the calls."""
         items, events = self._list_items(), list[bytes]()
         if not self._opened and items[0]["type"] == "message":
             events += self._open_message()
@@ -125,13 +140,9 @@ class ResponsesWriter:
                     self._event("response.content_part.done", **place, content_index=0, part=part),
                 ]
             else:
-                opened = {**item, "arguments": "", "status": "in_progress"}
-                written, name = item["arguments"], "response.function_call_arguments"
-                events += [
-                    self._event("response.output_item.added", output_index=at, item=opened),
-                    self._event(f"{name}.delta", **place, delta=written),
-                    self._event(f"{name}.done", **place, name=item["name"], arguments=written),
-                ]
+                written = {"name": item["name"], "arguments": item["arguments"]}
+                kind = "response.function_call_arguments.done"
+                events.append(self._event(kind, **place, **written))
             events.append(self._event("response.output_item.done", output_index=at, item=item))
         return events
 
@@ -139,17 +150,17 @@ class ResponsesWriter:
         """The message, where there is one, then the calls."""
         calls = [] if self._choice.calls is None else self._choice.calls.calls
         items = [self._describe_message(self._status)] if self._said or not calls else []
-        return items + [
-            {
-                "type": "function_call",
-                "id": f"fc_{call.identifier.removeprefix('call_')}",
-                "call_id": call.identifier,
-                "name": call.name,
-                "arguments": call.arguments,
-                "status": self._status,
-            }
-            for call in calls
-        ]
+        return items + [self._describe_call(call) for call in calls]
+
+    def _describe_call(self, call: ToolCall) -> Item:
+        return {
+            "type": "function_call",
+            "id": _call_item_id(call),
+            "call_id": call.identifier,
+            "name": call.name,
+            "arguments": call.arguments,
+            "status": self._status,
+        }
 
     def _describe_message(self, status: str) -> Item:
         content = [_text_part(self._said)]
@@ -211,6 +222,10 @@ class ResponsesWriter:
         payload = {"type": kind, "sequence_number": self._number, **fields}
         self._number += 1
         return f"event: {kind}\ndata: {encode_json(payload)}\n\n".encode()
+
+
+def _call_item_id(call: ToolCall) -> str:
+    return f"fc_{call.identifier.removeprefix('call_')}"
 
 
 def _text_part(text: str) -> Item:

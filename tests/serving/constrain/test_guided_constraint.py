@@ -19,7 +19,6 @@ from serving.constrain.grammar_source import (
     choice_source,
     grammar_source,
     json_source,
-    lark_source,
     regex_source,
 )
 
@@ -69,7 +68,9 @@ def draw_answer(compiled: CompiledGrammar, limit: int, seed: int) -> tuple[str, 
         tokens.append(token)
         if constraint.ended:
             return b"".join(table[t] for t in tokens).decode(), len(tokens), True
-    return b"".join(table[t] for t in tokens).decode("utf-8", "replace"), len(tokens), False
+    matcher = compiled.matcher.deep_copy()
+    whole = matcher.consume_tokens(tokens) and matcher.is_accepting()
+    return b"".join(table[t] for t in tokens).decode("utf-8", "replace"), len(tokens), whole
 
 
 @pytest.mark.parametrize("spare", [0, 1, 2, 5, 17, 60, 400])
@@ -104,7 +105,7 @@ def test_tokens_beyond_the_shortest_answer_are_the_models(factory: ConstraintFac
         (choice_source(["yes", "no, thanks", 'he said "no"'], "x"), 'yes|no, thanks|he said "no"'),
         (grammar_source('root ::= "a" [0-9]+ ws\nws ::= [ \\t]*\n', "x"), r"a[0-9]+[ \t]*"),
         (grammar_source('start: "x" | "(" start ")"\n', "x"), r"\(*x\)*"),
-        (lark_source('start: "<c>" /[a-z]{3}/ "</c>"\n', "x"), r"<c>[a-z]{3}</c>"),
+        (grammar_source('start: "<c>" /[a-z]{3}/ "</c>"\n', "x"), r"<c>[a-z]{3}</c>"),
     ],
 )
 def test_texts_by_regex_grammar_and_choice(
@@ -201,6 +202,9 @@ def test_digits_of_a_text_are_no_number(factory: ConstraintFactory) -> None:
         (lambda: grammar_source('start: "a" start\n', "f.schema"), "no answer of at most"),
         (lambda: grammar_source("what is this", "f.schema"), "neither Lark nor GBNF"),
         (lambda: grammar_source("root ::= " + "(" * 3000, "f.schema"), "nested too deeply"),
+        (lambda: grammar_source("root ::=", "f.schema"), "no answer but the empty one"),
+        (lambda: regex_source("", "f.schema"), "no answer but the empty one"),
+        (lambda: regex_source("a{100000}", "f.schema"), "no answer of at most 4096 tokens"),
         (lambda: choice_source([], "f.schema"), "at least one choice"),
         (lambda: choice_source(["a", ""], "f.schema"), "empty text"),
     ],
@@ -214,6 +218,96 @@ def test_what_cannot_be_held_is_refused_by_name(
     assert refused.value.status == 400
     assert refused.value.body["error"]["param"].startswith("f.schema")
     assert len(refused.value.body["error"]["message"].splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("schema", "fits"),
+    [
+        ({"type": "string", "pattern": "^(?!x)[a-z]$"}, '"x"'),
+        ({"type": "object", "minProperties": 3}, "{}"),
+        ({"type": "string", "format": "regex"}, '"("'),
+        ({"$ref": "other.json"}, "3"),
+        ({"type": "object", "propertyNames": {"pattern": "^a"}}, '{"b":1}'),
+        ({"type": "object", "dependentRequired": {"a": ["b"]}}, '{"a":1}'),
+        ({"type": "object", "patternProperties": {"^(?=a)": {"type": "null"}}}, '{"a":1}'),
+        ({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "3"),
+        ({"properties": {"a": {"type": "string"}}, "type": "object", "maxProperties": 1}, "{}"),
+    ],
+)
+def test_a_schema_is_held_as_far_as_it_can_be_unless_it_is_strict(
+    factory: ConstraintFactory, schema: dict[str, object], fits: str
+) -> None:
+    source = json_source(schema, "f.schema", strict=False)
+    assert accepts(factory.compile_now(source), fits)
+    with pytest.raises(ApiError) as refused:
+        factory.compile_now(json_source(schema, "f.schema"))
+    keyword = next(key for key in schema if key not in ("type", "properties"))
+    assert f"{keyword}" in refused.value.body["error"]["message"]
+    # What a definition that nothing refers to says is no matter.
+    unused = {"type": "integer", "$defs": {"x": {**schema, "minProperties": 0}}}
+    if "$ref" not in schema:
+        factory.compile_now(json_source(unused, "f.schema"))
+
+
+@pytest.mark.parametrize(
+    ("schema", "fits", "beyond"),
+    [
+        ({"type": "integer", "format": "int32"}, 2**31 - 1, 2**31),
+        ({"type": "integer", "format": "int32"}, -(2**31), -(2**31) - 1),
+        ({"type": "integer", "format": "int64"}, 9 * 10**18, 2**63),
+        ({"type": ["integer", "null"], "format": "uint8"}, 255, 256),
+        ({"type": "integer", "format": "int32", "maximum": 5}, 5, 6),
+        ({"type": "integer", "format": "int32", "exclusiveMaximum": 5}, 4, 5),
+        ({"type": "integer", "format": "int8", "exclusiveMaximum": 500}, 127, 128),
+        ({"type": "number", "format": "double"}, 2.5, None),
+        ({"type": "string", "format": "password"}, "x", 1),
+        ({"type": "string", "format": "of-my-own"}, "x", 1),
+    ],
+)
+def test_formats_of_openapi_bound_integers_and_say_nothing_else(
+    factory: ConstraintFactory, schema: dict[str, object], fits: object, beyond: object
+) -> None:
+    compiled = factory.compile_now(json_source(schema, "schema"))
+    assert accepts(compiled, json.dumps(fits))
+    assert beyond is None or not accepts(compiled, json.dumps(beyond))
+
+
+def accepts(compiled: CompiledGrammar, text: str) -> bool:
+    """The grammar takes a text as a whole answer."""
+    tokens = list(compiled.vocabulary.tokenizer.tokenize_str(text))
+    matcher = compiled.matcher.deep_copy()
+    return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
+
+
+@pytest.mark.parametrize("count", [2_000, 4_000])
+def test_thousands_of_choices_are_held(factory: ConstraintFactory, count: int) -> None:
+    choices = [f"no. {at} (ä)\n" for at in range(count)]
+    compiled = factory.compile_now(choice_source(choices, "x"))
+    assert accepts(compiled, choices[-1])
+    assert not accepts(compiled, f"no. {count} (ä)\n")
+
+
+def test_a_bound_that_the_first_byte_runs_into_is_the_reason(factory: ConstraintFactory) -> None:
+    rules = " | ".join(f'"{at} a"' for at in range(2_500))
+    with pytest.raises(ApiError, match="row has 2501 items"):
+        factory.compile_now(grammar_source(f"start: {rules}\n", "x"))
+
+
+def test_an_answer_that_its_tokens_cut_is_told_from_one_that_ended(
+    factory: ConstraintFactory,
+) -> None:
+    """The same text, once as the model draws it and once because no other fits any more."""
+    compiled = factory.compile_now(json_source({"type": "array", "items": {"const": 1}}, "x"))
+    single = compiled.vocabulary.single_bytes
+    for drawn, cut in (("[1]", False), ("[1,", True)):
+        constraint, text = compiled.constrain(), b""
+        for at, sign in enumerate(drawn.encode()):
+            assert constraint.allowed_tokens(3 - at)[single[sign]]
+            token = constraint.settle_token(single[sign])
+            constraint.accept_token(token)
+            text += compiled.vocabulary.table[token]
+        assert (text, constraint.was_cut) == (b"[1]", cut)
+        assert constraint.ended
 
 
 def test_any_object_and_white_space(factory: ConstraintFactory) -> None:

@@ -61,8 +61,15 @@ def test_a_function_is_called_and_answered(make_client: MakeClient, stream: bool
     client = make_client(HERMES, SAID + "</tool_call>")
     asked: Any = {"model": "tiny", "input": "Rome?", "tools": [TOOL], "temperature": 0}
     if stream:
-        *_, last = client.responses.create(**asked, stream=True)
+        *events, last = client.responses.create(**asked, stream=True)
         answer = last.response
+        kind = "response.function_call_arguments.delta"
+        deltas = [event for event in events if event.type == kind]
+        assert len(deltas) > 3
+        assert "".join(event.delta for event in deltas) == answer.output[1].arguments
+        assert {(event.item_id, event.output_index) for event in deltas} == {
+            (answer.output[1].id, 1)
+        }
     else:
         answer = client.responses.create(**asked)
     assert answer.output_text == "Let me see."
@@ -76,6 +83,23 @@ def test_a_function_is_called_and_answered(make_client: MakeClient, stream: bool
              for item in history]  # fmt: skip
     again: Any = {**asked, "input": items, "max_output_tokens": 3}
     assert client.responses.create(**again).status == "incomplete"
+
+
+def test_a_reason_is_that_of_its_field(make_client: MakeClient) -> None:
+    client = make_client(HERMES)
+    for fields, says in (
+        ({"reasoning": {"effort": "low"}}, "writes no reasoning"),
+        ({"truncation": "auto"}, "never shortened"),
+        ({"include": ["x"]}, "nothing more"),
+        ({"conversation": "x"}, "no response is stored"),
+        (
+            {"text": {"format": {"type": "json_schema", "schema": {}}}},
+            "Missing required parameter: 'text.format.name'",
+        ),
+    ):
+        body = {"model": "tiny", "input": "x", **fields}
+        with pytest.raises(openai.BadRequestError, match=says):
+            client.post("/responses", body=body, cast_to=object)
 
 
 @pytest.mark.parametrize(

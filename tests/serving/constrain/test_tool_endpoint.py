@@ -53,6 +53,12 @@ class Dictated(MemoryBatch):
         return logits
 
 
+def make_tool(parameters: dict[str, Any], *, strict: bool | None = None) -> dict[str, Any]:
+    """A tool by its schema."""
+    function = {"name": "tag", "parameters": parameters, "strict": strict}
+    return {"type": "function", "function": function}
+
+
 MakeClient = Callable[..., openai.OpenAI]
 
 
@@ -91,7 +97,8 @@ def test_a_forced_call_fits_its_schema(make_client: MakeClient, name: str, choic
         temperature=1, max_tokens=200,
     )  # type: ignore[call-overload]  # fmt: skip
     message = answer.choices[0].message
-    assert answer.choices[0].finish_reason == "tool_calls"
+    # A random model ends no text before its limit; the call is whole all the same.
+    assert answer.choices[0].finish_reason in ("tool_calls", "length")
     assert message.content is None
     assert message.tool_calls
     for call in message.tool_calls:
@@ -161,8 +168,8 @@ def test_a_model_that_only_talks_calls_nothing(make_client: MakeClient) -> None:
         ({"tools": [PING], "tool_choice": "perhaps"}, "tool_choice", "Invalid value"),
         (
             {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": 3}}}]},
-            "tools",
-            "type",
+            "tools[0].function.parameters",
+            "parameters': .*type",
         ),
         (
             {"tools": [WEATHER], "tool_choice": "required", "max_tokens": 5},
@@ -170,9 +177,9 @@ def test_a_model_that_only_talks_calls_nothing(make_client: MakeClient) -> None:
             "too few for 'tools'",
         ),
         (
-            {"tools": [PING], "response_format": {"type": "json_object"}},
-            "response_format",
-            "'tools' is another",
+            {"tools": [PING, make_tool({"type": "array", "uniqueItems": True}, strict=True)]},
+            "tools[1].function.parameters.uniqueItems",
+            "'uniqueItems' cannot be held here in full; leave it out",
         ),
     ],
 )
@@ -185,3 +192,106 @@ def test_what_cannot_be_called_is_refused_by_name(
             "/chat/completions", body={"model": "tiny", "messages": ASK, **fields}, cast_to=object
         )
     assert refused.value.param == param
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "note": {"type": "string"}},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("calls", [True, False])
+def test_an_answer_is_a_call_or_by_the_schema(
+    make_client: MakeClient, name: str, calls: bool
+) -> None:
+    """Of the script's two beginnings the grammar has room for both."""
+    written = {
+        "hermes": '<tool_call>\n{"name": "ping", "arguments": {}}\n</tool_call>',
+        "llama": '{"name": "ping", "parameters": {}}',
+        "mistral": '[TOOL_CALLS][{"name": "ping", "arguments": {}, "id": "Abc123xyz"}]',
+    }[name]
+    text = '{"name":"ping","note":"<tool_call>"}'
+    client = make_client(TEMPLATES[name], written if calls else text)
+    answer: Any = client.chat.completions.create(
+        model="tiny", messages=ASK, tools=[WEATHER, PING], temperature=0,
+        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}},
+    )  # type: ignore[call-overload]  # fmt: skip
+    choice = answer.choices[0]
+    if calls:
+        assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+        assert [call.function.name for call in choice.message.tool_calls] == ["ping"]
+    else:
+        assert (choice.finish_reason, choice.message.tool_calls) == ("stop", None)
+        assert choice.message.content == text
+
+
+def test_a_forced_call_is_one_whatever_the_format_says(make_client: MakeClient) -> None:
+    client = make_client(TEMPLATES["hermes"], '{"name":"x"}')
+    answer: Any = client.chat.completions.create(
+        model="tiny", messages=ASK, tools=[PING], tool_choice="required", temperature=0,
+        response_format={"type": "json_object"},
+    )  # type: ignore[call-overload]  # fmt: skip
+    assert [call.function.name for call in answer.choices[0].message.tool_calls] == ["ping"]
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"uniqueItems": True},
+        {"contains": {"const": "b"}},
+        {"not": {"type": "string"}},
+        {"if": {"type": "string"}, "then": {"minLength": 3}},
+        {"oneOf": [{"minItems": 1}, {"maxItems": 3}]},
+    ],
+)
+def test_a_tool_that_is_not_strict_is_held_without_what_no_grammar_holds(
+    make_client: MakeClient, keywords: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    tags = {"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 1, "maxItems": 2}
+    parameters = {
+        "type": "object",
+        "properties": {"tags": {**tags, **keywords}, "file": {"type": "string", "format": "binary"}},
+        "required": ["tags"],
+        "additionalProperties": False,
+    }  # fmt: skip
+    said = '<tool_call>\n{"name": "tag", "arguments": {"tags": ["a", "a"]}}\n</tool_call>'
+    client = make_client(TEMPLATES["hermes"], said)
+    asked: Any = {"model": "tiny", "messages": ASK, "tools": [make_tool(parameters)]}
+    for _ in range(2):
+        choice = client.chat.completions.create(**asked, temperature=0).choices[0]
+        (call,) = choice.message.tool_calls or []
+        assert json.loads(call.function.arguments) == {"tags": ["a", "a"]}
+    (line,) = [record.getMessage() for record in caplog.records if "not strict" in record.msg]
+    assert f"tools[0].function.parameters.properties.tags.{next(iter(keywords))}" in line
+    strict = {**asked, "tools": [make_tool(parameters, strict=True)]}
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(**strict)
+    place = f"tools[0].function.parameters.properties.tags.{next(iter(keywords))}"
+    assert refused.value.param == place
+    assert "start" not in refused.value.message
+
+
+@pytest.mark.parametrize("stop", ['"', "<", "}"])
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_stop_strings_are_not_looked_for_in_calls(
+    make_client: MakeClient, stop: str, choice: Any
+) -> None:
+    said = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Rome", "days": 2}}\n'
+    client = make_client(TEMPLATES["hermes"], said + "</tool_call>")
+    answer: Any = client.chat.completions.create(
+        model="tiny", messages=ASK, tools=[WEATHER], tool_choice=choice, temperature=0, stop=stop
+    )  # type: ignore[call-overload]
+    (call,) = answer.choices[0].message.tool_calls
+    assert json.loads(call.function.arguments) == {"city": "Rome", "days": 2}
+    assert answer.choices[0].finish_reason == "tool_calls"
+
+
+def test_a_tool_by_another_name_is_refused_by_the_rule(make_client: MakeClient) -> None:
+    client = make_client(TEMPLATES["hermes"])
+    tool: Any = {"type": "function", "function": {"name": "my.tool"}}
+    with pytest.raises(openai.BadRequestError, match=r"\^\[a-zA-Z0-9_-\]\{1,64\}\$") as refused:
+        client.chat.completions.create(model="tiny", messages=ASK, tools=[tool])
+    assert refused.value.param == "tools[0].function.name"

@@ -60,3 +60,26 @@ def test_what_only_looked_like_a_stop_string_is_shown_in_the_end(tokenizer: Chat
     pieces = [stream.push(token) for token in tokenizer.encode_text("the end")]
     assert "".join(pieces) == "the "
     assert stream.finish() == "end"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "stopped"),
+    [
+        ("so <call>a<b", "so <call>a<b", False),
+        ("so <b> <call>", "so ", True),
+        ("so <cal", "so ", True),
+        ("so; <call>", "so", True),
+        ("<call>;", "<call>;", False),
+    ],
+)
+def test_nothing_is_searched_behind_an_opening(text: str, shown: str, stopped: bool) -> None:
+    """Byte by byte: ``<`` is a stop string unless ``<call>`` begins with it."""
+    table = [bytes([byte]) for byte in range(256)]
+    stream = TextStream(table, ["<", ";"], unsearched_from="<call>")
+    assert "".join(stream.push(byte) for byte in text.encode()) + stream.finish() == shown
+    assert stream.stopped == stopped
+
+
+def test_an_empty_opening_stands_before_all_text() -> None:
+    stream = TextStream([b"a", b"b"], ["b"], unsearched_from="")
+    assert [stream.push(0), stream.push(1), stream.stopped] == ["a", "b", False]
