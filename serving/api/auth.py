@@ -52,16 +52,30 @@ def check_key(headers: Headers, api_key: str) -> None:
     Raises:
         ApiError: 401.
     """
+    # Headers are bytes, which Starlette reads as Latin-1: curl sends UTF-8, requests Latin-1.
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    presented = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
-    wanted = hashlib.sha256(api_key.encode()).digest()
-    if not hmac.compare_digest(presented, wanted) or scheme.lower() != "bearer":
+    presented = hashlib.sha256(token.strip(" \t").encode("latin-1")).digest()
+    matches = [
+        hmac.compare_digest(presented, hashlib.sha256(form).digest())
+        for form in _key_forms(api_key)
+    ]
+    if not any(matches) or scheme.lower() != "bearer":
         raise ApiError(
             401,
             "Incorrect API key provided.",
             code="invalid_api_key",
             headers={"WWW-Authenticate": "Bearer"},
         )
+
+
+def _key_forms(api_key: str) -> list[bytes]:
+    """A key as clients write it into a header."""
+    forms = [api_key.encode()]
+    try:
+        forms.append(api_key.encode("latin-1"))
+    except UnicodeEncodeError:
+        return forms
+    return forms
 
 
 def check_local(scope: Scope, headers: Headers) -> None:

@@ -103,6 +103,17 @@ def loading_error() -> ApiError:
     )
 
 
+def stopping_error() -> ApiError:
+    """503: the server ends; another one, or this one started again, will answer."""
+    return ApiError(
+        503,
+        "The server is being stopped; try again shortly.",
+        code="server_stopping",
+        kind="server_error",
+        headers={"Retry-After": "1", "Connection": "close"},
+    )
+
+
 def unknown_address(method: str, path: str) -> ApiError:
     """404: no route."""
     return ApiError(404, f"Invalid URL ({method} {path})", code="unknown_url")
