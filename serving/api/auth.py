@@ -1,7 +1,8 @@
 """Request guard in front of every route: API key, loopback callers only without one, body limits.
 
 With a key, ``Authorization: Bearer`` must carry it. Without one, only this machine is answered,
-and only under a loopback name, so that no web page can reach the endpoint through a browser.
+under a loopback name and to pages of its own, so that no web page can reach the endpoint through a
+browser.
 """
 
 from __future__ import annotations
@@ -103,10 +104,16 @@ def check_local(scope: Scope, headers: Headers) -> None:
 def check_origin(headers: Headers) -> None:
     """Refuse a page of another site: without a key, its browser is a caller of this machine.
 
+    Browsers ask no site before they send a "simple request" to it (a POST of text/plain) or open a
+    WebSocket. They name the page's origin or, where they leave it out, its relation to the site.
+
     Raises:
         ApiError: 403.
     """
-    for origin in headers.getlist("origin"):
+    origins = headers.getlist("origin")
+    if not origins and headers.get("sec-fetch-site", "").lower() == "cross-site":
+        origins = ["null"]
+    for origin in origins:
         try:
             name = urlsplit(origin).hostname or "null"
         except ValueError:
@@ -134,6 +141,7 @@ def check_caller(scope: Scope, headers: Headers, api_key: str | None) -> None:
         check_key(headers, api_key)
     else:
         check_local(scope, headers)
+        check_origin(headers)
 
 
 def check_framing(headers: Headers) -> None:
@@ -150,6 +158,22 @@ def check_framing(headers: Headers) -> None:
             "A request has Content-Length or Transfer-Encoding, not both.",
             code="invalid_request",
             headers=_CLOSE,
+        )
+
+
+def check_coding(headers: Headers) -> None:
+    """Refuse a compressed body: a few bytes of it could be as large as the memory.
+
+    Raises:
+        ApiError: 415, with the coding that is read (RFC 9110, 15.5.16).
+    """
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity"):
+        raise ApiError(
+            415,
+            f"A body in the coding '{coding[:40]}' is not read; send it without Content-Encoding.",
+            code="unsupported_content_encoding",
+            headers={"Accept-Encoding": "identity"},
         )
 
 
@@ -172,6 +196,7 @@ class RequestGuard:
             check_framing(headers)
             check_caller(scope, headers, self.api_key)
             body = await self._read(headers, receive)
+            check_coding(headers)
         except ClientGone:
             return
         except ApiError as refusal:
@@ -192,8 +217,6 @@ class RequestGuard:
         """
         try:
             check_caller(scope, headers, self.api_key)
-            if not self.api_key:
-                check_origin(headers)
         except ApiError as refusal:
             await refuse_socket(WebSocket(scope, receive, send), refusal)
             return

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.websockets import WebSocket
 
 from components.core.settings import endpoint_api_key
-from serving.api.api_router import refuse_socket
+from serving.api.api_router import check_reading, refuse_socket
 from serving.api.auth import check_caller, check_framing
 from serving.api.error_responses import ApiError, loading_error, stopping_error
 from serving.bento.answer_timeout import AnswerTimeout
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 600
 """Longest that a whole answer may take to begin; a stream begins at once."""
 API_PREFIX = "/v1"
+BENTOML_DOCUMENTS = frozenset({"/docs.json", "/schema.json"})
 LIVE = frozenset({"/livez", "/healthz"})
 """Open, as orchestrators ask them without a key; they say nothing but a status."""
+_READ = LIVE | BENTOML_DOCUMENTS | {"/readyz", "/health", "/metrics"}
 _ANSWERED_TO_THE_END = LIVE | {"/health", "/metrics"}
 """Paths that say how a server is which ends."""
-BENTOML_DOCUMENTS = frozenset({"/docs.json", "/schema.json"})
 
 
 class LoadedEndpoint:
@@ -147,8 +148,10 @@ class EndpointApp:
         """The answer to a path that is not below ``/v1``.
 
         Raises:
-            ApiError: 404, a caller without the key, 503.
+            ApiError: 404, 405, a caller without the key, 503.
         """
+        if path in _READ:
+            check_reading(scope)
         if path in LIVE:
             return PlainTextResponse("\n")
         if path == "/readyz":
