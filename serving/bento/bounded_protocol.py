@@ -16,12 +16,15 @@ import uvicorn.protocols.http.auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.api.error_responses import ApiError
+from serving.bento.answer_framing import INTERIM, frame_by_close
 
 HEAD_SECONDS = 20.0
 """From a connection, or the first byte of a further request, to the end of its head: Apache's
 default, as nginx's 60 s let three times as many half heads stand."""
 HEAD_BYTES = 1 << 16
 """Longest head, as uvicorn has it with h11."""
+PROBE_SECONDS = 2.0
+"""Between two looks if a client that says no more still listens."""
 SEND_SECONDS = 30.0
 """For a client to take what waits for it, where the endpoint's limits say nothing yet."""
 
@@ -71,6 +74,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and not self._may_upgrade():
             raise RefusedHead("no upgrade but to a WebSocket, by GET and without a body")
         super().on_headers_complete()
+        if self.cycle is not None and self.scope.get("http_version") == "1.0":
+            frame_by_close(self.cycle)
 
     def on_message_complete(self) -> None:
         self._in_message = False
@@ -90,6 +95,25 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         self._cancel_send_deadline()
         super().resume_writing()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that has said all it will say may still read its answer, as ``nc -N`` does.
+
+        One that has closed its connection says the same, and is told from it by what is sent next.
+        """
+        if not self._answering or self._in_message or self.transport.is_closing():
+            return False
+        self.cycle.keep_alive = False
+        self._probe_client()
+        return True
+
+    def _probe_client(self) -> None:
+        """Send what a listening client passes over, until its answer begins."""
+        waits = self._answering and not self.cycle.response_started and not self.pipeline
+        if waits and not self.transport.is_closing():
+            if self.cycle.scope["http_version"] == "1.1":
+                self.transport.write(INTERIM)
+            self.loop.call_later(PROBE_SECONDS, self._probe_client)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
