@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.export.onnx.onnx_session import open_session
-from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch
+from components.export.onnx.onnx_session import OnnxModel, open_session
+from components.export.onnx.ragged_runtime import RaggedBatch
 from components.export.parity import Form, Ids, Logits
 
 if TYPE_CHECKING:

@@ -51,6 +51,14 @@ def serve(
             help="Requests that may wait for a slot; more get 429.", rich_help_panel=LIMITS
         ),
     ] = None,
+    wait_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds that a request may expect to wait for a slot, by the pace at which slots "
+            "become free; beyond it, more than there are slots get 429.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
     context: Annotated[
         int | None,
         typer.Option(
@@ -101,6 +109,7 @@ def serve(
     limits = {
         "slots": slots,
         "queue": queue,
+        "wait_seconds": wait_seconds,
         "context": context,
         "threads": threads,
         "prefill_tokens": prefill_tokens,

@@ -36,8 +36,20 @@ class EndpointLimits(StageConfig):
         description="memory for prompts read before, so that one which begins like them is not "
         "read again; 0 reads each whole",
     )
+    guesses: bool = Field(
+        default=True,
+        description="guess the next tokens of a single greedy answer from its text so far, and "
+        "check them in one step; its text stays the same",
+    )
     queue_seconds: float = Field(
         default=30.0, gt=0, description="longest a request waits for a slot before it is refused"
+    )
+    wait_seconds: float = Field(
+        default=1.5,
+        gt=0,
+        description="longest wait for a slot that a request may expect, in seconds, by the pace at "
+        "which slots became free lately; beyond it requests are refused at once, but as many as "
+        "there are slots (or choices in a request) may always wait",
     )
     answer_seconds: float = Field(
         default=600.0, gt=0, description="longest an answer grows before it ends where it is"
@@ -71,6 +83,14 @@ class EndpointLimits(StageConfig):
         ge=1,
         le=1024,
         description="most answers to one request: its prompts times its choices (n)",
+    )
+    embedding_inputs: int = Field(
+        default=2048, ge=1, le=100_000, description="most texts in a request for embeddings"
+    )
+    embedding_tokens: int = Field(
+        default=300_000,
+        ge=1,
+        description="most tokens of all texts in a request for embeddings together",
     )
     temperature: float = Field(
         default=TEMPERATURE,

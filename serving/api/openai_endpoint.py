@@ -120,6 +120,7 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         request = parse_request(ChatRequest, await http.body())
         _check_request(served, request)
         check_messages(request.messages, template_fields)
+        _check_queue(served, request, http)
         tools = offer_tools(request, served.tool_call_form)
         prompt = await served.prompts.encode_chat(request.messages, tools)
         return await _answer(served, request, [prompt], http)
@@ -128,6 +129,7 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     async def complete(http: HttpRequest) -> Response:
         request = parse_request(CompletionRequest, await http.body())
         _check_request(served, request)
+        _check_queue(served, request, http)
         prompts = await encode_prompts(served.prompts, request.prompt, "prompt")
         return await _answer(served, request, prompts, http)
 
@@ -152,12 +154,12 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     app.websocket("/chat/completions")(StreamSockets(chat, served.limits).serve)
 
     @app.post("/embeddings")
-    async def embed(http: HttpRequest) -> dict[str, object]:
+    async def embed(http: HttpRequest) -> Response:
         request = parse_request(EmbeddingRequest, await http.body())
         _check_model(served, request.model)
         adapter = served.adapter_numbers.get(request.model, 0)
         return await create_embeddings(
-            request, served.embedder, served.prompts, served.limits, adapter=adapter
+            request, served.embedder, served.prompts, served.limits, http.receive, adapter=adapter
         )
 
     document = describe_api(served.model, has_key=bool(api_key))
@@ -203,6 +205,29 @@ def _check_request(served: LoadedModel, request: GenerationRequest) -> None:
         raise stopping_error()
     _check_model(served, request.model)
     check_generation(request, served.limits, served.prompts.tokenizer.vocabulary)
+
+
+def _check_queue(served: LoadedModel, request: GenerationRequest, http: HttpRequest) -> None:
+    """Refuse what the queue would refuse, before the prompt is tokenized.
+
+    Args:
+        served: the model.
+        request: checked.
+        http: the request as it came.
+
+    Raises:
+        ApiError: queue full.
+    """
+    if isinstance(request, ChatRequest) and request.asks_nothing:
+        return
+    try:
+        served.engine.check_queue(request.answer_options(_address(http)).client)
+    except QueueFull:
+        raise queue_full_error() from None
+
+
+def _address(http: HttpRequest) -> str:
+    return http.client.host if http.client else ""
 
 
 async def _compile_constraint(
@@ -328,11 +353,11 @@ async def _respond(served: LoadedModel, request: ResponsesRequest, http: HttpReq
     chat = request.chat_request()
     _check_request(served, chat)
     check_messages(chat.messages, served.prompts.tokenizer.template.message_fields)
+    _check_queue(served, chat, http)
     tools = offer_tools(chat, served.tool_call_form)
     prompt = await served.prompts.encode_chat(chat.messages, tools)
     grammar = await _compile_constraint(served, chat, [prompt])
-    address = http.client.host if http.client else ""
-    (choice,) = _start_choices(served, chat, [prompt], grammar, address)
+    (choice,) = _start_choices(served, chat, [prompt], grammar, _address(http))
     writer = ResponsesWriter(request, chat, choice, request.model)
     if request.stream:
         with DisconnectWatch(http.receive, writer.cancel):
@@ -358,8 +383,7 @@ async def _answer(
         http: the request as it came.
     """
     grammar = await _compile_constraint(served, request, prompts)
-    address = http.client.host if http.client else ""
-    choices = _start_choices(served, request, prompts, grammar, address)
+    choices = _start_choices(served, request, prompts, grammar, _address(http))
     shape = CHAT_FORMAT if isinstance(request, ChatRequest) else COMPLETION_FORMAT
     envelope = ResponseEnvelope(
         identifier=f"{shape.prefix}-{uuid.uuid4().hex}",

@@ -10,21 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any, cast
 
+import httptools
 import uvicorn.protocols.http.auto
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.api.error_responses import ApiError
-from serving.bento.answer_framing import INTERIM, frame_by_close
 
 HEAD_SECONDS = 20.0
 """From a connection, or the first byte of a further request, to the end of its head: Apache's
 default, as nginx's 60 s let three times as many half heads stand."""
 HEAD_BYTES = 1 << 16
 """Longest head, as uvicorn has it with h11."""
-PROBE_SECONDS = 2.0
-"""Between two looks if a client that says no more still listens."""
+_PROBE_PAUSES = (0.1, 0.5, 2.0)
+"""Between looks if a client that says no more still listens: the reset that answers the first is
+seen by the second. Some clients take no more than five interim responses (Go's)."""
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+"""Headers that say where a body ends."""
+_INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""Response that every client of HTTP/1.1 passes over (RFC 9110, 15.2.1). One that has closed its
+connection answers it by a reset."""
 SEND_SECONDS = 30.0
 """For a client to take what waits for it, where the endpoint's limits say nothing yet."""
 
@@ -46,6 +53,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = self._in_message = False
         """A request has begun, and its head, or its body, has not ended."""
         self._head_bytes = 0
+        self._passed_framing = b""
+        """Header lines of a body that the parser passes over, since its request asks for an upgrade
+        that is ignored."""
+        self._in_framing = False
+        """The parser reads these lines once more, as those of a request without an upgrade."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
@@ -53,7 +65,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         was_in_head = self._in_head
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed_parser(data)
+        except httptools.HttpParserError as error:
+            self.send_400_response(str(error))
         if self.transport.is_closing():
             return
         if self._in_head and was_in_head:
@@ -63,21 +79,41 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 return
         self._bound_wait()
 
+    def on_url(self, url: bytes) -> None:
+        if not self._in_framing:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_framing:
+            super().on_header(name, value)
+
     def on_message_begin(self) -> None:
+        if self._in_framing:
+            return
         super().on_message_begin()
         self._in_head = self._in_message = True
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
+        if self._in_framing:
+            return
         self._in_head = False
         _check_head(self.parser.get_http_version(), self.headers)
-        if self.parser.should_upgrade() and not self._may_upgrade():
-            raise RefusedHead("no upgrade but to a WebSocket, by GET and without a body")
+        if self.parser.get_method() == b"CONNECT":
+            raise RefusedHead("a tunnel")
+        if self._upgrades and not self._may_upgrade():
+            raise RefusedHead("a WebSocket opens by GET and without a body")
+        if self.parser.should_upgrade() and not self._upgrades:
+            self._passed_framing = b"".join(
+                b"%s: %s\r\n" % header for header in self.headers if header[0] in _FRAMING
+            )
         super().on_headers_complete()
         if self.cycle is not None and self.scope.get("http_version") == "1.0":
-            frame_by_close(self.cycle)
+            _frame_by_close(self.cycle)
 
     def on_message_complete(self) -> None:
+        if self._passed_framing:
+            return  # its body is still to come
         self._in_message = False
         super().on_message_complete()
 
@@ -104,16 +140,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if not self._answering or self._in_message or self.transport.is_closing():
             return False
         self.cycle.keep_alive = False
-        self._probe_client()
+        if self.cycle.scope["http_version"] == "1.1":
+            self._probe_client(_PROBE_PAUSES)
         return True
 
-    def _probe_client(self) -> None:
-        """Send what a listening client passes over, until its answer begins."""
+    def _probe_client(self, pauses: Sequence[float]) -> None:
+        """Send what a listening client passes over, while its answer has not begun."""
         waits = self._answering and not self.cycle.response_started and not self.pipeline
         if waits and not self.transport.is_closing():
-            if self.cycle.scope["http_version"] == "1.1":
-                self.transport.write(INTERIM)
-            self.loop.call_later(PROBE_SECONDS, self._probe_client)
+            self.transport.write(_INTERIM)
+            if pauses:
+                self.loop.call_later(pauses[0], self._probe_client, pauses[1:])
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
@@ -133,10 +170,48 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._cancel_deadline()  # the WebSocket's own protocol has the connection from here on
         super().handle_websocket_upgrade()
 
+    def _feed_parser(self, data: bytes) -> None:
+        """Parse what came; an upgrade that is not served is ignored (RFC 9110, 7.8).
+
+        The parser stops behind the head of a request with any upgrade, as if another protocol
+        followed. ``curl --http2`` asks for one (h2c) with each of its requests.
+
+        Raises:
+            HttpParserError: it is no valid HTTP.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._upgrades:
+                    self.handle_websocket_upgrade()
+                    return
+                data = data[upgrade.args[0] :]
+                if self._passed_framing:
+                    self._frame_body()
+            else:
+                return
+
+    def _frame_body(self) -> None:
+        """Let a new parser read the body that the present one passed over."""
+        framing, self._passed_framing = self._passed_framing, b""
+        self.parser = httptools.HttpRequestParser(self)
+        self._in_framing = True
+        self.parser.feed_data(b"POST / HTTP/1.1\r\nHost: localhost\r\n%s\r\n" % framing)
+        self._in_framing = False
+
+    def _should_upgrade(self) -> bool:
+        """The request asks for a WebSocket; HTTP/1.0 has no upgrades."""
+        is_current: bool = self.parser.get_http_version() == "1.1"
+        return is_current and super()._should_upgrade()
+
+    @property
+    def _upgrades(self) -> bool:
+        return bool(self.parser.should_upgrade()) and self._should_upgrade()
+
     def _may_upgrade(self) -> bool:
         names = {name for name, _ in self.headers}
-        framed = names & {b"content-length", b"transfer-encoding"}
-        return self.parser.get_method() == b"GET" and not framed and self._should_upgrade()
+        return self.parser.get_method() == b"GET" and not names & _FRAMING
 
     @property
     def _answering(self) -> bool:
@@ -199,6 +274,28 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._send_deadline = None
 
 
+def _frame_by_close(cycle: RequestResponseCycle) -> None:
+    """Have an answer without a length end with the connection, as HTTP/1.0 knows no chunks.
+
+    RFC 9112, 6.1 and 6.3; uvicorn frames every answer as for HTTP/1.1.
+    """
+    send = cycle.send
+    by_close = False
+
+    async def send_plainly(message: Any) -> None:
+        nonlocal by_close
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", ())}
+            by_close = b"content-length" not in names
+            if by_close:
+                cycle.chunked_encoding = False
+        elif by_close:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = send_plainly  # type: ignore[method-assign]
+
+
 def _check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
     """Refuse a head that httptools lets pass and another reader might read otherwise.
 
@@ -236,10 +333,8 @@ def _refusal(status: int, message: str) -> bytes:
 def install_protocol() -> None:
     """Have uvicorn serve by this protocol where its configuration names none, as BentoML's does.
 
-    uvicorn needs httptools for it and takes uvloop where it can be imported; imported here, both
-    are among a Bento's pins.
+    uvicorn takes uvloop where it can be imported; imported here, it is among a Bento's pins.
     """
-    import httptools  # noqa: F401
     import uvloop  # noqa: F401
 
     uvicorn.protocols.http.auto.AutoHTTPProtocol = BoundedHttpProtocol

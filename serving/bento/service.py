@@ -8,6 +8,7 @@ Workers are processes, each with a copy of the model; the engine batches within 
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from serving.bento.bounded_websocket import install_websocket_protocol
 from serving.bento.draining_server import install_draining_server
 from serving.bento.endpoint_app import ANSWER_SECONDS, EndpointApp, LoadedEndpoint
 from serving.bento.request_tracing import open_tracing
+from serving.bento.worker_supervisor import install_worker_supervisor
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -56,7 +58,11 @@ class OpenAIService:
 
         served = await asyncio.to_thread(open_own_endpoint)
         tracing = open_tracing(served.model, served.version)
-        endpoint.open(served, create_app(served, endpoint_api_key()), tracing)
+        app = create_app(served, endpoint_api_key())
+        # What is there now stays: else each full collection looks at it again, for 50 ms.
+        gc.collect()
+        gc.freeze()
+        endpoint.open(served, app, tracing)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def close_endpoint(self) -> None:
@@ -75,3 +81,4 @@ install_protocol()
 install_websocket_protocol()
 install_draining_server()
 install_answer_timeout()
+install_worker_supervisor()

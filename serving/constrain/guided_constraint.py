@@ -100,10 +100,10 @@ class GuidedConstraint:
 
         Goes on behind the token; ``accept_token`` is told of it later.
         """
-        if self._ended or self._is_end(token):
+        if self._ended or (self._is_end(token) and self._may_end()):
             self._ended = True
             settled = token if self._is_end(token) else self._vocabulary.ends[0]
-        elif self._take(token):
+        elif not self._is_end(token) and self._take(token):
             settled = token
         else:
             settled = self._next_known()
@@ -163,6 +163,9 @@ class GuidedConstraint:
         allowed = np.zeros(self._vocabulary.size, dtype=np.bool_)
         allowed[token] = True
         return allowed
+
+    def _may_end(self) -> bool:
+        return not self._path or self._matcher.is_accepting()
 
     def _is_end(self, token: int) -> bool:
         return token in self._vocabulary.ends

@@ -27,6 +27,7 @@ from serving.engine.prefix_cache import PrefixCache
 from serving.engine.sampling import SamplingParams
 from serving.engine.scheduler import BatchStep, Scheduler
 from serving.engine.step_timing import StepTimes
+from serving.speculation.prompt_lookup import GuessingPace
 
 log = get_logger(__name__)
 
@@ -87,7 +88,7 @@ class Engine:
         self._make_batch = make_batch
         self._batch = make_batch(limits.slots)
         self._scheduler = self._new_scheduler()
-        self._sampler = BatchSampler()
+        self._sampler, self._pace = BatchSampler(), GuessingPace(allowed=limits.guesses)
         self._times = StepTimes(limits.prefill_tokens)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._step_loop: asyncio.Task[None] | None = None
@@ -142,6 +143,17 @@ class Engine:
             if not job.finished:
                 job.fail(EngineStopping())
 
+    def check_queue(self, client: str) -> None:
+        """Refuse a client's request that could not be queued now, before its prompt is read.
+
+        Raises:
+            QueueFull: try again later.
+        """
+        try:
+            self._scheduler.check_queue(client)
+        finally:
+            self.counts.refused = self._scheduler.waiting.refused
+
     def answer_nothing(self, prompt: Sequence[int]) -> Generation:
         """An answer without a token, ended: to a prompt that asks nothing."""
         generation = Generation(prompt, SamplingParams(), 1, self.stops, DEFAULT_OPTIONS)
@@ -178,7 +190,7 @@ class Engine:
         return short and not self._batch.opens_sessions(len(plan.rows))
 
     def _execute(self, plan: BatchStep) -> StepOutcome:
-        return execute_step(self._batch, plan, self._sampler, self._scheduler.prefixes)
+        return execute_step(self._batch, plan, self._sampler, self._scheduler.prefixes, self._pace)
 
     def _hand_out(self, plan: BatchStep, outcome: StepOutcome) -> None:
         """Give the drawn tokens to their answers, and note the step's figures."""
@@ -222,5 +234,11 @@ class Engine:
         limits = self.limits
         prefixes = PrefixCache(limits.prefix_bytes)
         return Scheduler(
-            limits.slots, limits.queue, prefixes, limits.queue_seconds, limits.answer_seconds
+            limits.slots,
+            limits.queue,
+            prefixes,
+            limits.queue_seconds,
+            limits.answer_seconds,
+            limits.wait_seconds,
+            least_queue=max(limits.slots, limits.choices),
         )

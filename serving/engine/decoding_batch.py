@@ -17,6 +17,7 @@ from serving.engine.prefix_cache import PrefixCache
 from serving.engine.sampling import Logits, TokenLogprobs
 from serving.engine.scheduler import BatchStep
 from serving.engine.waiting_queue import DecodingSequence
+from serving.speculation.prompt_lookup import GuessingPace, PromptLookup
 
 log = get_logger(__name__)
 
@@ -46,6 +47,19 @@ class DecodingBatch(Protocol):
 
     def opens_sessions(self, rows: int) -> bool:
         """True if the next step of so many rows takes long, since it opens further sessions."""
+        ...
+
+    @property
+    def most_guesses(self) -> int:
+        """Tokens that ``check_guesses`` takes behind the first; 0 for a batch that checks none."""
+        ...
+
+    def check_guesses(self, tokens: Sequence[int]) -> Logits:
+        """Feed the only row a token and guesses of those behind it; logits behind each [n, v]."""
+        ...
+
+    def rewind(self, row: int, length: int) -> None:
+        """Drop what a row holds beyond its first ``length`` tokens."""
         ...
 
     def read_prefix(self, row: int, length: int) -> SavedPrefix:
@@ -79,6 +93,7 @@ def execute_step(
     plan: BatchStep,
     sampler: BatchSampler,
     prefixes: PrefixCache,
+    pace: GuessingPace,
     clock: Callable[[], float] = time.perf_counter,
 ) -> StepOutcome:
     """Run one step on the model and draw a token for every row that got logits.
@@ -88,6 +103,7 @@ def execute_step(
         plan: of the scheduler.
         sampler: draws for many rows.
         prefixes: keeps what rows that leave have read.
+        pace: says where guessing tokens pays.
         clock: seconds; a test has its own.
     """
     began = clock()
@@ -99,11 +115,57 @@ def execute_step(
         ends = [place for place, chunk in enumerate(plan.chunks) if chunk.last]
         drawn = draw_tokens([plan.chunks[place].job for place in ends], logits, ends, sampler)
     read = clock()
-    if plan.decodes:
+    guessed = False
+    if plan.decodes and pace.pays and (guesses := find_guesses(batch, plan)):
+        drawn += check_guesses(batch, plan.rows[0], guesses)
+        guessed = True
+    elif plan.decodes:
         active = [row for row, token in enumerate(plan.tokens) if token >= 0]
         logits = batch.step(plan.tokens)
         drawn += draw_tokens([plan.rows[row] for row in active], logits, active, sampler)
-    return StepOutcome(drawn, read - began, clock() - read)
+    decoded = clock() - read
+    if len(plan.rows) == 1 and not plan.chunks:
+        pace.note_step(decoded, len(drawn), guessed=guessed)
+    return StepOutcome(drawn, read - began, decoded)
+
+
+def find_guesses(batch: DecodingBatch, plan: BatchStep) -> list[int]:
+    """Guesses for a step of a single plain row; none for any other.
+
+    Beside other rows they would cost what they save: a step of more rows is used already.
+    """
+    job = plan.rows[0]
+    if not batch.most_guesses or len(plan.rows) > 1 or plan.chunks:
+        return []
+    assert isinstance(job, Generation)
+    if not job.is_plain:
+        return []
+    if job.lookup is None:
+        job.lookup = PromptLookup([*job.prompt, *job.tokens])
+    # The limit counts the token that the step draws in any case.
+    return job.lookup.guess(min(batch.most_guesses, job.limit - len(job.tokens) - 1))
+
+
+def check_guesses(
+    batch: DecodingBatch, job: DecodingSequence, guesses: Sequence[int]
+) -> list[DrawnToken]:
+    """Draw the next tokens of the only row: as many as are guessed right, and one more.
+
+    Args:
+        batch: of the model.
+        job: the row's answer.
+        guesses: tokens behind its last one.
+    """
+    assert isinstance(job, Generation)
+    held = len(job.prompt) + job.fed - 1
+    logits = batch.check_guesses([job.last_token, *guesses])
+    tokens: list[int] = logits.argmax(axis=1).tolist()
+    right = 0
+    while right < len(guesses) and guesses[right] == tokens[right] not in job.stops:
+        right += 1
+    batch.rewind(0, held + 1 + right)
+    job.fed += right
+    return [(job, token, None) for token in tokens[: right + 1]]
 
 
 def _move_rows(batch: DecodingBatch, plan: BatchStep, prefixes: PrefixCache) -> None:
@@ -149,12 +211,24 @@ def draw_tokens(
         try:
             adjusted[place] = job.adjust(own[place])
         except Exception as error:  # a grammar's or a rule's own, of any kind
-            log.exception("an answer's rules failed")
-            job.fail(EngineFailed(str(error)))
+            _fail_alone(job, error)
     tokens = sampler.draw([answer.sampler for answer in answers], adjusted)
     drawn: list[DrawnToken] = []
     for place, (answer, chosen) in enumerate(zip(answers, tokens, strict=True)):
-        token = chosen if answer.finished else answer.settle(chosen)
+        token = chosen if answer.finished else _settle(answer, chosen)
         answer.sampler.count(token)
         drawn.append((answer, token, answer.sampler.describe(own[place], token)))
     return drawn
+
+
+def _settle(answer: Generation, chosen: int) -> int:
+    try:
+        return answer.settle(chosen)
+    except Exception as error:  # a grammar's own, of any kind
+        _fail_alone(answer, error)
+        return chosen
+
+
+def _fail_alone(answer: Generation, error: Exception) -> None:
+    log.error("an answer's rules failed", exc_info=error)
+    answer.fail(EngineFailed(str(error)))

@@ -11,9 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from serving.engine.sampling import Logits, SamplingParams, TokenLogprobs, TokenSampler
+from serving.engine.sampling import Logits, Mask, SamplingParams, TokenLogprobs, TokenSampler
 from serving.engine.token_constraint import TokenConstraint
 from serving.engine.waiting_queue import DecodingSequence
+from serving.speculation.prompt_lookup import PromptLookup
 
 FinishReason = Literal["stop", "length"]
 
@@ -33,9 +34,10 @@ class AnswerOptions:
     stop_tokens: frozenset[int] = frozenset()
     """Tokens that end the answer, beside the model's own."""
     ignores_end: bool = False
-    """The model's own end tokens are ordinary ones."""
+    """The model's own end tokens are ordinary ones; with a constraint none is drawn while the
+    grammar has another way on."""
     min_tokens: int = 0
-    """No end token is drawn before."""
+    """No end token is drawn before, unless a constraint leaves nothing else."""
     constraint: TokenConstraint | None = None
     adapter: int = 0
     """Number of the adapter that the answer is computed with; 0 is none."""
@@ -79,7 +81,9 @@ class Generation(DecodingSequence):
         super().__init__(prompt, options.client, options.adapter)
         self.sampler = TokenSampler(sampling, prompt)
         self.limit, self.ends, self.options = limit, ends, options
-        self.stops = options.stop_tokens | (frozenset() if options.ignores_end else ends)
+        # A constraint says where an answer may end, so its end tokens are no ordinary ones.
+        ignores_end = options.ignores_end and options.constraint is None
+        self.stops = options.stop_tokens | (frozenset() if ignores_end else ends)
         self.tokens: list[int] = []
         """Tokens drawn so far, the end token left out."""
         self.logprobs: list[TokenLogprobs] = []
@@ -90,6 +94,8 @@ class Generation(DecodingSequence):
         """The token that ended the answer, if one did."""
         self.first_token: float | None = None
         """Moment of the first token, by the scheduler's clock."""
+        self.lookup: PromptLookup | None = None
+        """Guesses the next tokens of an answer that nothing but the likeliest token decides."""
         self._news: asyncio.Future[None] | None = None
         collected = _COLLECTED.get()
         if collected is not None:
@@ -125,6 +131,13 @@ class Generation(DecodingSequence):
         self._wake()
 
     @property
+    def is_plain(self) -> bool:
+        """The likeliest token is the next one, whatever the rules, and nothing is reported."""
+        params = self.sampler.sampling
+        greedy = params.temperature <= 0 and params.logprobs is None
+        return greedy and not self.adjusts
+
+    @property
     def adjusts(self) -> bool:
         """Logits are changed before a draw."""
         return (
@@ -139,8 +152,13 @@ class Generation(DecodingSequence):
         if self.options.constraint is not None:
             allowed = self.options.constraint.allowed_tokens(self.limit - len(self.tokens))
         adjusted = self.sampler.adjust(logits, allowed)
+        postponed: frozenset[int] = frozenset()
         if len(self.tokens) < self.options.min_tokens:
-            adjusted[list(self.stops)] = -np.inf
+            postponed = self.stops
+        elif self.options.ignores_end and allowed is not None:
+            postponed = self.ends
+        if postponed and (allowed is None or _allows_others(allowed, postponed)):
+            adjusted[list(postponed)] = -np.inf
         return adjusted
 
     def settle(self, token: int) -> int:
@@ -161,6 +179,8 @@ class Generation(DecodingSequence):
             constraint.accept_token(token)
         self.last_token = token
         self.tokens.append(token)
+        if self.lookup is not None:
+            self.lookup.add(token)
         if logprobs is not None:
             self.logprobs.append(logprobs)
         if constraint is not None and constraint.ended:
@@ -200,3 +220,8 @@ class Generation(DecodingSequence):
     def _wake(self) -> None:
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
+
+
+def _allows_others(allowed: Mask, tokens: frozenset[int]) -> bool:
+    """True where more than these tokens is allowed."""
+    return int(np.count_nonzero(allowed)) > sum(bool(allowed[token]) for token in tokens)

@@ -18,7 +18,8 @@ from components.core.log import get_logger
 from components.core.settings import adapters_folder, endpoint_limit_overrides, thread_count
 from components.export.onnx.cache_memory import check_cache_memory, longest_context
 from components.export.onnx.decoding_threads import DecodingThreads, ThreadTunedBatch
-from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch
+from components.export.onnx.onnx_session import OnnxModel
+from components.export.onnx.ragged_runtime import RaggedBatch
 from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.chat.token_bytes import token_bytes
 from components.text.chat.tokenizer_files import TOKENIZER_FILE, tokenizer_digest
@@ -110,11 +111,24 @@ def open_endpoint(folder: Path) -> LoadedModel:
         limits=limits,
         adapters=adapters,
         version=endpoint.version,
-        # A session of its own to look at: the tuner of threads changes the model's meanwhile.
         embedder=TextEmbedder(
-            lambda: RaggedBatch(copy(model), 1, context), model.width, limits.queue
+            lambda: _open_states_batch(model, threads, context), model.width, limits.queue
         ),
     )
+
+
+def _open_states_batch(model: OnnxModel, threads: DecodingThreads, context: int) -> RaggedBatch:
+    """A batch of one row that computes in its caller's thread alone.
+
+    Args:
+        model: the graph.
+        threads: the tuner, which changes the model's session meanwhile.
+        context: tokens of the row.
+    """
+    single = copy(model)
+    if threads.threads != 1:  # others would work for the engine's answers and for texts alike
+        single.use(model.open(1))
+    return RaggedBatch(single, 1, context)
 
 
 def _batch_maker(

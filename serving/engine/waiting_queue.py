@@ -1,5 +1,9 @@
 """Sequences, and the bounded queue in which they wait for a row, fair between clients.
 
+A number of requests says little of a wait: 64 of them are half a second of a small model and a
+minute of a large one. So the queue is as long as the wait that a newcomer can expect, by the time
+between the rows that became free lately (Little's law: what waits is the pace times the wait).
+
 The next row goes to the client with the fewest rows in use, then to the one that waits longest.
 A full queue drops from the client that holds most (stochastic fairness queueing's rule for its
 longest queue: McKenney, INFOCOM 1990), so that one who asks much is refused before one who asks
@@ -16,6 +20,10 @@ from serving.engine.prefix_cache import PrefixBlocks
 
 IDLE = -1
 """In place of a token: nothing for this row in this step (as in ``ragged_runtime``)."""
+RECENT_ADMISSIONS = 32
+"""Moments at which rows were given that count: few enough to follow answers that grow longer."""
+LEAST_ROWS = 8
+"""Rows given before the pace is known: single answers differ in length."""
 
 
 class QueueFull(Exception):
@@ -108,11 +116,19 @@ class WaitingQueue:
         Raises:
             QueueFull: the newcomer is the one that is refused.
         """
-        if len(self) >= most:
-            self._sweep()
-        if len(self) >= most:
+        if self._is_full(most):
             self._drop_newest(job.client, rows)
         self.clients.setdefault(job.client, deque()).append(job)
+
+    def refuses(self, client: str, most: int, rows: Counter[str]) -> bool:
+        """True if a client's newcomer would be the one that is refused.
+
+        Args:
+            client: the newcomer's.
+            most: sequences that may wait.
+            rows: rows in use, by client.
+        """
+        return self._is_full(most) and self._find_larger(client, rows) is None
 
     def take(self, rows: Counter[str]) -> DecodingSequence | None:
         """Take the next sequence for a free row; None if nobody waits.
@@ -147,6 +163,12 @@ class WaitingQueue:
         """Forget all."""
         self.clients.clear()
 
+    def _is_full(self, most: int) -> bool:
+        """True if as many wait as may, those left out that gave up."""
+        if len(self) >= most:
+            self._sweep()
+        return len(self) >= most
+
     def _drop_newest(self, client: str, rows: Counter[str]) -> None:
         """Refuse the newest of the client that holds most, if that is fairer than the newcomer.
 
@@ -154,14 +176,23 @@ class WaitingQueue:
             QueueFull: it is not.
         """
         self.refused += 1
+        larger = self._find_larger(client, rows)
+        if larger is None:
+            raise QueueFull
+        self.clients[larger].pop().fail(QueueFull())
+        if not self.clients[larger]:
+            del self.clients[larger]
+
+    def _find_larger(self, client: str, rows: Counter[str]) -> str | None:
+        """The client that holds most, if it holds so many more than a newcomer's.
+
+        Only where the shares come closer: else two clients would take turns to oust each other.
+        """
         held = {name: rows[name] + len(queue) for name, queue in self.clients.items()}
         largest = max(held, key=lambda name: held[name], default=client)
-        # Only where the shares come closer: else two clients would take turns to oust each other.
         if held.get(largest, 0) <= held.get(client, rows[client]) + 1:
-            raise QueueFull
-        self.clients[largest].pop().fail(QueueFull())
-        if not self.clients[largest]:
-            del self.clients[largest]
+            return None
+        return largest
 
     def _sweep(self) -> None:
         """Forget those that gave up."""
@@ -178,3 +209,36 @@ class WaitingQueue:
                 queue.popleft()
             if not queue:
                 del self.clients[name]
+
+
+@dataclass
+class QueuePace:
+    """Pace of one queue; seconds come in, numbers go out."""
+
+    _gaps: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT_ADMISSIONS))
+    """(seconds until rows were given, their number), where all rows were in use meanwhile."""
+    _since: float | None = None
+    """Moment from which on all rows are in use and somebody waits."""
+
+    def note_step(self, now: float, admitted: int, *, crowded: bool) -> None:
+        """Record a step of the scheduler.
+
+        Args:
+            now: moment of the step.
+            admitted: waiting requests that got rows in it.
+            crowded: all rows are in use after it, and somebody waits.
+        """
+        if admitted and self._since is not None:
+            self._gaps.append((now - self._since, admitted))
+        if not crowded:
+            self._since = None
+        elif admitted or self._since is None:
+            self._since = now
+
+    def count_served(self, seconds: float) -> float:
+        """Requests that get rows in so many seconds; infinite while the pace is not known."""
+        rows = sum(count for _, count in self._gaps)
+        taken = sum(gap for gap, _ in self._gaps)
+        if rows < LEAST_ROWS or taken <= 0:
+            return float("inf")
+        return seconds * rows / taken

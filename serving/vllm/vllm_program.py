@@ -29,7 +29,7 @@ ARCHITECTURES = frozenset(
 """Classes that ``export_hf`` writes, all of which vLLM runs without code from a folder."""
 VLLM_LIMITS = EndpointLimits(slots=256, queue=256)
 """256 is vLLM's own default of sequences together; a GPU is idle with an engine's 16."""
-_ONNX_LIMITS = frozenset({"threads", "prefill_tokens"})
+_ONNX_LIMITS = frozenset({"threads", "prefill_tokens", "wait_seconds"})
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM's ``--max-lora-rank`` takes."""
 MAX_VLLM_RANK = VLLM_RANKS[-1]

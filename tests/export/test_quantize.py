@@ -14,7 +14,8 @@ from components.core.store.workdir import Workdir
 from components.export.onnx.cache_memory import position_bytes
 from components.export.onnx.export_onnx import OnnxConfig, export_onnx
 from components.export.onnx.graph_builder import weights_of
-from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch
+from components.export.onnx.onnx_session import OnnxModel
+from components.export.onnx.ragged_runtime import RaggedBatch
 from components.export.onnx.served_graph import served_graph
 from components.export.parity import Parity, ParityConfig, read_parity
 from components.export.quantize import (
@@ -87,6 +88,14 @@ def test_an_int8_cache_has_a_parity_of_its_own_and_rows_are_as_alone(
         batch = RaggedBatch(served, 1)
         alone.append([batch.prefill([row])[0].copy()])
         alone[-1] += [batch.step([token])[0].copy() for token in (7, 8, 9)]
+        guessing = RaggedBatch(served, 1)
+        guessing.prefill([row])
+        for wrong in (3, 5):  # and dropped again
+            checked = guessing.check_guesses([7, wrong]).copy()
+            guessing.rewind(0, len(row) + 1)
+            assert np.array_equal(checked[0], alone[-1][1])
+            guessing.rewind(0, len(row))
+        assert np.array_equal(guessing.check_guesses([7, 8, 9]), np.stack(alone[-1][1:]))
     batch = RaggedBatch(served, 5)
     together = [batch.prefill(rows).copy()]
     together += [batch.step([token] * 5).copy() for token in (7, 8, 9)]

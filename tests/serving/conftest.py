@@ -25,7 +25,8 @@ from serving.engine.batching_engine import Engine
 from serving.engine.decoding_batch import DecodingBatch
 from serving.engine.prompt_encoder import PromptEncoder
 from serving.engine.served_folder import Endpoint
-from tests.serving.memory_batch import MemoryBatch
+from serving.engine.text_embedder import TextEmbedder
+from tests.serving.memory_batch import MemoryBatch, MemoryStates
 
 TEXT = ["Serialize obj to a JSON formatted str, then write it to the file."]
 
@@ -66,7 +67,8 @@ def make_served(tokenizer: ChatTokenizer) -> MakeServed:
         )
         table = token_bytes(tokenizer)
         prompts = PromptEncoder(tokenizer, table, context, bounds.queue)
-        return LoadedModel("tiny", 1, "f00d", prompts, table, engine, bounds)
+        embedder = TextEmbedder(MemoryStates, MemoryStates.width, bounds.queue)
+        return LoadedModel("tiny", 1, "f00d", prompts, table, engine, bounds, embedder=embedder)
 
     return make
 

@@ -25,7 +25,8 @@ from components.core.process.thread_search import (
     thread_limit,
     time_thread_counts,
 )
-from components.export.onnx.ragged_runtime import Ids, Logits, OnnxModel, RaggedBatch
+from components.export.onnx.onnx_session import OnnxModel
+from components.export.onnx.ragged_runtime import Ids, Logits, RaggedBatch
 
 TRIAL_ROWS = 16
 """Decoded together at the start, or as many as there are slots."""

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.core.errors import MillError
-from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch
+from components.export.onnx.onnx_session import OnnxModel
+from components.export.onnx.ragged_runtime import RaggedBatch
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from components.core.errors import DataError, error_line
 from components.core.settings import Spin, spin_setting
+from components.export.onnx.graph_call import ADAPTER_INPUT, GRAPH_INPUTS, GRAPH_OUTPUTS
 
 SPINNING: dict[Spin, dict[str, str]] = {
     "none": {"session.intra_op.allow_spinning": "0"},
@@ -37,3 +40,49 @@ def open_session(path: Path, threads: int | None = None) -> Any:
     except Exception as error:  # onnxruntime's own exceptions share no base but this
         reason = error_line(error)[:300]
         raise DataError(f"{path.name}: onnxruntime cannot load it: {reason}") from error
+
+
+class OnnxModel:
+    """onnxruntime session over a served graph.
+
+    Args:
+        path: ``model.onnx`` (float32 or quantized; its weights may lie in files beside it).
+        threads: cores for one call; None takes all.
+
+    Raises:
+        DataError: the file is missing, damaged, or not a graph of ours.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self._path = path
+        self.session = self.open(threads)
+        meta = self.session.get_modelmeta().custom_metadata_map
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        names = [argument.name for argument in inputs]
+        if "context" in meta and "attention_mask" in names and outputs[-1].shape[2] == "present":
+            raise DataError(
+                f"{path.name}: a graph of an older version, which took a mask in place of lengths: "
+                "export the model again"
+            )
+        if "context" not in meta or names[: len(GRAPH_INPUTS)] != GRAPH_INPUTS:
+            raise DataError(f"{path.name}: not a graph of export_onnx")
+        self.has_adapters = names[-1] == ADAPTER_INPUT
+        cache = inputs[len(GRAPH_INPUTS) : len(inputs) - self.has_adapters]
+        self.context = int(meta["context"])
+        self.past = [argument.name for argument in cache]
+        self.present = [argument.name for argument in outputs[len(GRAPH_OUTPUTS) :]]
+        self.kv_heads, self.head_width = int(cache[0].shape[1]), int(cache[0].shape[3])
+        self.cache_kind: np.dtype[Any] = np.dtype("i1" if "int8" in cache[0].type else "f4")
+        self.vocabulary, self.width = (int(argument.shape[2]) for argument in outputs[:2])
+
+    def open(self, threads: int | None) -> Any:
+        """Open a further session of the same graph, for ``use``; it holds the weights again.
+
+        Raises:
+            DataError: the file is missing or cannot be loaded.
+        """
+        return open_session(self._path, threads)
+
+    def use(self, session: Any) -> None:
+        """Switch to another session of ``open``; batches keep their keys and values."""
+        self.session = session

@@ -27,23 +27,14 @@ Not safe to use from two threads at once. Equal calls give equal logits at equal
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.core.errors import DataError
 from components.export.onnx.cache_memory import check_cache_memory
-from components.export.onnx.graph_call import (
-    ADAPTER_INPUT,
-    GRAPH_INPUTS,
-    GRAPH_OUTPUTS,
-    BoundCalls,
-    GraphCall,
-    group_neighbours,
-)
-from components.export.onnx.onnx_session import open_session
+from components.export.onnx.graph_call import BoundCalls, GraphCall, group_neighbours
+from components.export.onnx.onnx_session import OnnxModel
 
 IDLE = -1
 """Stands for a token where a row has none at this position."""
@@ -51,56 +42,13 @@ PIECE = 64
 """Tokens of a prompt in one call. Longer ones cost more a token, since scores are computed for all
 pairs of a call's tokens: 400 tokens took 31 ms whole and 22 in pieces of 64 with 3 M parameters,
 201 and 185 with 25 M."""
+MOST_GUESSES = 4
+"""Tokens behind a drawn one that are checked in its step, which takes half as long again then (3 M
+parameters)."""
 Logits = NDArray[np.float32]
 CachedPrefix = NDArray[Any]
 """[2 * layers, kv heads, positions, head width]: keys and values of the first tokens of a row."""
 Ids = Sequence[int] | NDArray[np.integer]
-
-
-class OnnxModel:
-    """onnxruntime session over a served graph.
-
-    Args:
-        path: ``model.onnx`` (float32 or quantized; its weights may lie in files beside it).
-        threads: cores for one call; None takes all.
-
-    Raises:
-        DataError: the file is missing, damaged, or not a graph of ours.
-    """
-
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        self._path = path
-        self.session = self.open(threads)
-        meta = self.session.get_modelmeta().custom_metadata_map
-        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        names = [argument.name for argument in inputs]
-        if "context" in meta and "attention_mask" in names and outputs[-1].shape[2] == "present":
-            raise DataError(
-                f"{path.name}: a graph of an older version, which took a mask in place of lengths: "
-                "export the model again"
-            )
-        if "context" not in meta or names[: len(GRAPH_INPUTS)] != GRAPH_INPUTS:
-            raise DataError(f"{path.name}: not a graph of export_onnx")
-        self.has_adapters = names[-1] == ADAPTER_INPUT
-        cache = inputs[len(GRAPH_INPUTS) : len(inputs) - self.has_adapters]
-        self.context = int(meta["context"])
-        self.past = [argument.name for argument in cache]
-        self.present = [argument.name for argument in outputs[len(GRAPH_OUTPUTS) :]]
-        self.kv_heads, self.head_width = int(cache[0].shape[1]), int(cache[0].shape[3])
-        self.cache_kind: np.dtype[Any] = np.dtype("i1" if "int8" in cache[0].type else "f4")
-        self.vocabulary, self.width = (int(argument.shape[2]) for argument in outputs[:2])
-
-    def open(self, threads: int | None) -> Any:
-        """Open a further session of the same graph, for ``use``; it holds the weights again.
-
-        Raises:
-            DataError: the file is missing or cannot be loaded.
-        """
-        return open_session(self._path, threads)
-
-    def use(self, session: Any) -> None:
-        """Switch to another session of ``open``; batches keep their keys and values."""
-        self.session = session
 
 
 class RaggedBatch:
@@ -128,6 +76,10 @@ class RaggedBatch:
         self._logits = {name: np.zeros(wanted, np.float32) for name in ("stepped", "fed")}
         self._adapters = np.zeros(slots, dtype=np.int64)
         adapters = self._adapters if model.has_adapters else None
+        # An INT8 cache alone gives the same bits whether tokens come one by one or together.
+        self.most_guesses = MOST_GUESSES if model.cache_kind == np.int8 else 0
+        checked = (slots if self.most_guesses else 0, 1 + self.most_guesses, model.vocabulary)
+        self._logits["checked"] = np.zeros(checked, np.float32)
         self._calls = BoundCalls(model, self._cache, self._logits, adapters)
         self._used = 0
 
@@ -291,14 +243,52 @@ class RaggedBatch:
                 raise ValueError(f"row {row}: the piece is empty")
         for row, piece in arrays.items():
             end = (len(piece) - 1) // PIECE * PIECE
+            if 0 < end == len(piece) - 1:
+                end -= 1  # alone, the last token would take other kernels, which round otherwise
             for at in range(0, end, PIECE):
-                self._feed_group(row, [piece[at : at + PIECE]])
+                self._feed_group(row, [piece[at : min(at + PIECE, end)]])
             arrays[row] = piece[end:]
         sizes = {row: len(arrays[row]) for row in sorted(arrays)}
         for group in group_neighbours(sizes, self._lengths, self.context + 1):
             self._feed_group(group[0], [arrays[row] for row in group])
         logits: Logits = self._logits["fed"][list(rows), 0]
         return logits
+
+    def check_guesses(self, tokens: Sequence[int]) -> Logits:
+        """Feed the only row a token and guesses of those behind it; logits behind each [n, v].
+
+        ``rewind`` drops the guesses that turn out to be wrong.
+
+        Args:
+            tokens: one, and up to ``most_guesses``; no more than the row has room for.
+
+        Raises:
+            ValueError: there is another number of rows, or of tokens, or a token is unknown.
+        """
+        if self._used != 1 or not 0 < len(tokens) <= 1 + self.most_guesses:
+            raise ValueError(f"{len(tokens)} tokens to check in a batch of {self._used} rows")
+        piece = np.asarray(tokens, dtype=np.int64)
+        self._check_tokens(0, [piece])
+        width = min(1 + self.most_guesses, self.context + 1 - int(self._lengths[0]))
+        if width < 1 + self.most_guesses:
+            return self.feed(0, [piece])[0]
+        call = self._calls.bound("checked", 0, 1, width)
+        call.write_tokens([piece])
+        call.positions[0, :, 0] = np.arange(width)
+        self._run(call, 0)
+        logits: Logits = self._logits["checked"][0, : len(tokens)]
+        return logits
+
+    def rewind(self, row: int, length: int) -> None:
+        """Drop what a row holds beyond its first tokens.
+
+        Args:
+            row: a row in use.
+            length: how many it holds then.
+        """
+        self._check(row, 1)
+        assert 0 <= length <= self._lengths[row]
+        self._lengths[row] = length
 
     def feed(self, first: int, pieces: Sequence[Ids]) -> list[Logits]:
         """Append a piece (it may be empty) to each of the rows from ``first`` on.

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import WithJsonSchema, field_validator
+from starlette.responses import Response
+from starlette.types import Receive
 
 from components.core.log import get_logger
+from serving.api.disconnect import DisconnectWatch
 from serving.api.error_responses import ApiError, model_failed_error, queue_full_error
 from serving.api.limits import EndpointLimits
 from serving.api.prompt_forms import PROMPT_SCHEMA, Prompt, read_prompts
 from serving.api.request_body import array_too_long
+from serving.api.response_format import encode_json
 from serving.api.tokens.token_requests import ModelRequest
 from serving.engine.prompt_encoder import PromptEncoder
-from serving.engine.text_embedder import TextEmbedder, Vector
+from serving.engine.text_embedder import EmbeddingGivenUp, TextEmbedder, Vector
 from serving.engine.waiting_queue import QueueFull
 
 log = get_logger(__name__)
@@ -41,9 +46,10 @@ async def create_embeddings(
     embedder: TextEmbedder | None,
     prompts: PromptEncoder,
     limits: EndpointLimits,
+    receive: Receive,
     *,
     adapter: int = 0,
-) -> dict[str, Any]:
+) -> Response:
     """Vectors of all inputs, in their order.
 
     Args:
@@ -51,6 +57,7 @@ async def create_embeddings(
         embedder: the model's; None where its graph gives no states.
         prompts: the model's.
         limits: of the endpoint.
+        receive: tells when the client has gone.
         adapter: number of the adapter that the request names; 0 is none.
 
     Raises:
@@ -71,29 +78,60 @@ async def create_embeddings(
             param="dimensions",
             code="invalid_value",
         )
-    if len(request.input) > limits.choices:
-        raise array_too_long("input", f"at most {limits.choices} texts")
-    texts = [
-        await _encode(prompts, text, at, len(request.input))
-        for at, text in enumerate(request.input)
-    ]
+    texts = await _encode_inputs(prompts, request.input, limits)
+    gone = asyncio.Event()
     try:
-        vectors = await embedder.embed(texts, adapter)
+        with DisconnectWatch(receive, gone.set):
+            vectors = await embedder.embed(texts, adapter, gone.is_set)
+    except EmbeddingGivenUp:
+        return Response(status_code=499)
     except QueueFull:
         raise queue_full_error() from None
     except Exception as error:
         log.exception("the model failed")
         raise model_failed_error() from error
+    items = list[str]()
+    for at, vector in enumerate(vectors):
+        item = {"object": "embedding", "index": at, "embedding": _encode_vector(request, vector)}
+        items.append(encode_json(item))
+        await asyncio.sleep(0)  # 2,000 vectors at once would hold running streams up
     tokens = sum(map(len, texts))
-    return {
-        "object": "list",
-        "data": [
-            {"object": "embedding", "index": at, "embedding": _encode_vector(request, vector)}
-            for at, vector in enumerate(vectors)
-        ],
+    rest = {
         "model": request.model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
+    body = f'{{"object":"list","data":[{",".join(items)}],{encode_json(rest)[1:]}'
+    return Response(body, media_type="application/json")
+
+
+async def _encode_inputs(
+    prompts: PromptEncoder, inputs: Sequence[Prompt], limits: EndpointLimits
+) -> list[Sequence[int]]:
+    """Token ids of all inputs.
+
+    Args:
+        prompts: the model's.
+        inputs: of the request.
+        limits: of the endpoint.
+
+    Raises:
+        ApiError: 400, with the field.
+    """
+    if len(inputs) > limits.embedding_inputs:
+        raise array_too_long("input", f"at most {limits.embedding_inputs} texts")
+    texts, total = list[Sequence[int]](), 0
+    for at, text in enumerate(inputs):
+        texts.append(await _encode(prompts, text, at, len(inputs)))
+        total += len(texts[-1])
+        if total > limits.embedding_tokens:
+            raise ApiError(
+                400,
+                f"Invalid 'input': its texts have more than {limits.embedding_tokens} tokens "
+                "together; send them in several requests.",
+                param="input",
+                code="max_tokens_per_request",
+            )
+    return texts
 
 
 async def _encode(prompts: PromptEncoder, text: Prompt, at: int, count: int) -> Sequence[int]:

@@ -14,7 +14,8 @@ from components.core.errors import ConfigError
 from components.export.onnx.adapter_files import read_adapter
 from components.export.onnx.adapter_graph import MAX_ADAPTERS, add_served_adapters
 from components.export.onnx.graph_builder import save_graph, weights_of
-from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch
+from components.export.onnx.onnx_session import OnnxModel
+from components.export.onnx.ragged_runtime import RaggedBatch
 from components.export.onnx.served_graph import served_graph
 from components.export.quantize import QuantizeConfig, quantize_matmuls, read_onnx_graph
 from models.decoder import Decoder

@@ -12,7 +12,8 @@ import pytest
 from components.export.onnx import decoding_threads
 from components.export.onnx.decoding_threads import FIRST_STEPS, DecodingThreads, ThreadTunedBatch
 from components.export.onnx.graph_builder import save_graph, weights_of
-from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch
+from components.export.onnx.onnx_session import OnnxModel
+from components.export.onnx.ragged_runtime import RaggedBatch
 from components.export.onnx.served_graph import served_graph
 from models.decoder import Decoder
 

@@ -15,8 +15,8 @@ from components.core.store.workdir import Workdir
 from components.export.onnx import graph_builder
 from components.export.onnx.export_onnx import OnnxConfig, export_onnx
 from components.export.onnx.graph_builder import Weights, save_graph, weights_of
+from components.export.onnx.onnx_session import OnnxModel
 from components.export.onnx.plain_graph import plain_graph
-from components.export.onnx.ragged_runtime import OnnxModel
 from components.export.onnx.served_graph import served_graph
 from components.export.parity import ParityConfig, measure_parity, parity_cases, read_parity
 from components.export.parity_forms import plain_form, served_form

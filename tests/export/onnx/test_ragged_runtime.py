@@ -13,10 +13,13 @@ from components.core.errors import ConfigError, DataError
 from components.export.onnx import cache_memory, graph_call, ragged_runtime
 from components.export.onnx.graph_builder import save_graph, weights_of
 from components.export.onnx.graph_call import group_neighbours
+from components.export.onnx.onnx_session import OnnxModel
 from components.export.onnx.plain_graph import plain_graph
-from components.export.onnx.ragged_runtime import IDLE, OnnxModel, RaggedBatch
+from components.export.onnx.ragged_runtime import IDLE, RaggedBatch
 from components.export.onnx.served_graph import served_graph
+from components.export.quantize import QuantizeConfig, quantize_matmuls
 from models.decoder import Decoder
+from serving.engine.scheduler import size_chunk
 
 Ids = NDArray[np.int64]
 
@@ -99,6 +102,37 @@ def test_pieces_of_any_lengths_may_share_a_call(decoder: Decoder, served: OnnxMo
     found = batch.feed(0, [a[47:], b[1:]])
     assert close(found[0], alone(decoder, a)[47:])
     assert close(found[1], alone(decoder, b)[1:])
+
+
+@pytest.mark.parametrize("length", [2, 17, 33, 40])
+def test_where_a_prompt_is_cut_changes_no_bit(
+    decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    graph = served_graph(weights_of(decoder))
+    quantize_matmuls(graph, QuantizeConfig(block=16, head_block=16))
+    save_graph(graph, tmp_path / "model.onnx")
+    served = OnnxModel(tmp_path / "model.onnx", threads=1)
+    monkeypatch.setattr(ragged_runtime, "PIECE", 16)
+    prompt = text(length, length)
+
+    def read(sizes: list[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        batch = RaggedBatch(served, 1)
+        batch.join()
+        at = 0
+        for size in sizes:
+            logits = batch.feed_rows([0], [prompt[at : at + size]])
+            at += size
+        return logits.copy(), batch.read_prefix(0, length)
+
+    whole = read([length])
+    for budget in (2, 7, 11, 64):
+        left, sizes = length, list[int]()
+        while left:
+            sizes.append(size_chunk(left, budget))
+            left -= sizes[-1]
+        cut = read(sizes)
+        for array, expected in zip(cut, whole, strict=True):
+            np.testing.assert_array_equal(array, expected)
 
 
 def test_rows_of_any_lengths_and_places_are_fed_together(

@@ -41,6 +41,19 @@ VALID: list[tuple[str, dict[str, Any]]] = [
     ("/tokenize", {**MODEL, "prompt": "x"}),
     ("/tokenize", {**MODEL, "messages": [{"role": "user", "content": "x"}]}),
     ("/detokenize", {**MODEL, "tokens": [1, 2]}),
+    ("/embeddings", {**MODEL, "input": ["x", "yz"], "encoding_format": "float"}),
+    ("/embeddings", {**MODEL, "input": [[5, 6], [7]], "encoding_format": "base64"}),
+    ("/responses", {**MODEL, "input": "x", "max_output_tokens": 3, "store": False}),
+    (
+        "/responses",
+        {
+            **MODEL,
+            "input": [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}],
+            "instructions": "short",
+            "stream": True,
+            "max_output_tokens": 3,
+        },
+    ),
 ]
 ODD_TEXTS = (
     *("<|end|>", "\ud800", "\x00", "\ufdd0", "\u202e", "a\u0301" * 9, "{{ 7 * 7 }}", "../../etc"),
@@ -126,12 +139,17 @@ def check_answer(client: httpx.Client, path: str, body: bytes) -> None:
     if answer.status_code != 200:
         ERROR.validate(answer.json())
         assert answer.json()["error"]["message"]
-    elif answer.headers["content-type"].startswith("text/event-stream"):
+    elif not answer.headers["content-type"].startswith("text/event-stream"):
+        answer.json()
+    elif path == "/responses":
+        *events, end = answer.text.split("\n\n")
+        kinds = [json.loads(event.partition("\ndata: ")[2])["type"] for event in events]
+        assert kinds[-1] in ("response.completed", "response.incomplete")
+        assert end == ""
+    else:
         *events, done, end = answer.text.split("\n\n")
         assert (done, end) == ("data: [DONE]", "")
         assert not any("error" in json.loads(event.removeprefix("data: ")) for event in events)
-    else:
-        answer.json()
 
 
 _SETTINGS: Any = {

@@ -19,6 +19,11 @@ from serving.api.openapi_document import describe_api
 from serving.api.request_body import parse_request
 from serving.api.request_fields import NEUTRAL_VALUES, NO_EFFECT
 from serving.api.request_schema import ChatRequest, CompletionRequest
+from serving.api.responses.responses_request import (
+    NEUTRAL_RESPONSES_FIELDS,
+    ResponsesRequest,
+)
+from serving.api.responses.responses_route import parse_responses_request
 from serving.api.tokens.embedding_route import EmbeddingRequest
 from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 
@@ -44,13 +49,17 @@ def address(
         yield listens
 
 
-REQUESTS = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest, EmbeddingRequest)
+REQUESTS = (
+    *(ChatRequest, CompletionRequest, ResponsesRequest),
+    *(TokenizeRequest, DetokenizeRequest, EmbeddingRequest),
+)
 SERVED = sorted({field for request in REQUESTS for field in request.model_fields})
-FIELDS = st.sampled_from(SERVED) | st.sampled_from(sorted({*NEUTRAL_VALUES, *NO_EFFECT}))
+NEUTRAL = {**NEUTRAL_VALUES, **NEUTRAL_RESPONSES_FIELDS}
+FIELDS = st.sampled_from(SERVED) | st.sampled_from(sorted({*NEUTRAL, *NO_EFFECT}))
 NUMBERS = st.integers(-3, 70) | st.floats(-3, 3).filter(lambda number: not number.is_integer())
 SCALARS = st.none() | st.booleans() | NUMBERS | st.text(max_size=3) | st.sampled_from("13")
 VALUES = st.recursive(
-    SCALARS | st.sampled_from([value for values in NEUTRAL_VALUES.values() for value in values]),
+    SCALARS | st.sampled_from([value for values in NEUTRAL.values() for value in values]),
     lambda inner: (
         st.lists(inner, max_size=2)
         | st.dictionaries(st.sampled_from(["include_usage", "role", "a"]), inner, max_size=2)
@@ -68,6 +77,7 @@ BODIES = st.dictionaries(FIELDS | st.text(max_size=4), VALUES, max_size=4)
         (TokenizeRequest, {"prompt": "x"}),
         (DetokenizeRequest, {"tokens": [1]}),
         (EmbeddingRequest, {"input": "x"}),
+        (ResponsesRequest, {"input": "x"}),
     ],
 )
 @settings(max_examples=600, deadline=None, database=None, derandomize=True)
@@ -77,7 +87,11 @@ def test_a_body_is_taken_where_its_schema_says_so(
 ) -> None:
     body = {"model": "tiny", **least, **fields}
     try:
-        parse_request(request_type, json.dumps(body).encode())
+        encoded = json.dumps(body).encode()
+        if request_type is ResponsesRequest:
+            parse_responses_request(encoded)
+        else:
+            parse_request(request_type, encoded)
         refusal = None
     except ApiError as error:
         refusal = error.body["error"]

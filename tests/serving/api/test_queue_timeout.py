@@ -52,3 +52,34 @@ def test_a_request_that_waited_too_long_is_told_by_the_status(
         assert int(refused.headers["Retry-After"]) >= 1
         assert refused.json()["error"]["code"] == "rate_limit_exceeded"
         assert served.engine.counts.refused == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("completions", {"prompt": "What?"}),
+        ("chat/completions", {"messages": [{"role": "user", "content": "What?"}]}),
+        ("responses", {"input": "What?"}),
+    ],
+)
+def test_a_full_queue_refuses_before_the_prompt_is_tokenized(
+    make_served: Callable[..., LoadedModel],
+    tokenizer: ChatTokenizer,
+    listening: Callable[..., AbstractContextManager[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    asked: dict[str, object],
+) -> None:
+    size = tokenizer.vocabulary
+    served = make_served(batch=lambda n: Endless(size, n), context=2000, slots=1, queue=0)
+    body = {"model": "tiny", "prompt": "What?", "stream": True, "max_tokens": 1500}
+    with listening(served) as address:
+        with httpx.stream("POST", f"{address}/completions", json=body) as running:
+            lines = running.iter_lines()  # kept: the stream closes with it
+            next(lines)
+            tokenized: list[object] = []
+            monkeypatch.setattr(served.prompts, "_run", tokenized.append)
+            refused = httpx.post(f"{address}/{path}", json={"model": "tiny", **asked})
+        assert refused.status_code == 429
+        assert not tokenized
+        assert served.engine.counts.refused == 1

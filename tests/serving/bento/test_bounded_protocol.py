@@ -192,8 +192,8 @@ AMBIGUOUS = {
     "HTTP/2.0": b"GET /v1/models HTTP/2.0\r\nHost: localhost\r\n\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "CONNECT": b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    "an upgrade to another protocol, with a body": POST
-    + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}",
+    "a WebSocket with a body": b"GET /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+    + b"Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\n{}",
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
 }
 
@@ -293,3 +293,37 @@ def test_a_client_that_reads_is_not_cut_off() -> None:
         while time.monotonic() < ends:
             assert client.recv(1 << 20)
         assert not app.ended.is_set()
+
+
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+ASKED = b'{"model":"tiny","prompt":"x","max_tokens":2}'
+IGNORED = {
+    "without a body": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n" + H2C + b"\r\n",
+    "with a body": HEAD + H2C + b"Content-Length: %d\r\n\r\n%s" % (len(ASKED), ASKED),
+    "in chunks": HEAD
+    + H2C
+    + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(ASKED), ASKED),
+    "to a protocol nobody knows": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n"
+    b"Connection: upgrade\r\nUpgrade: gopher/7\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("piece", [1, 40, 10_000])
+@pytest.mark.parametrize("asked", IGNORED.values(), ids=IGNORED)
+def test_an_upgrade_that_is_not_served_is_ignored(port: int, asked: bytes, piece: int) -> None:
+    """RFC 9110, 7.8: answered in HTTP/1.1, and the requests behind it too."""
+    last = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    whole = asked + asked + last
+    said = read_to_end(port, *(whole[at : at + piece] for at in range(0, len(whole), piece)))
+    assert said.count(b"HTTP/1.1 200 ") == said.count(b"HTTP/1.1 ") == 3
+    assert said.endswith(b"}]}")
+
+
+def test_http_1_0_opens_no_websocket(port: int) -> None:
+    said = read_to_end(
+        port,
+        b"GET /v1/chat/completions HTTP/1.0\r\nHost: localhost\r\nConnection: upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+        b"dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    )
+    assert said.startswith(b"HTTP/1.1 405 ")

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from serving.engine.scheduler import Scheduler
+from serving.engine.prefix_cache import PrefixCache
+from serving.engine.scheduler import LEAST_CHUNK, Scheduler, size_chunk
 from serving.engine.waiting_queue import IDLE, DecodingSequence, QueueFull
 
 
@@ -66,3 +67,28 @@ def test_who_gave_up_while_waiting_takes_no_slot_and_no_place_in_the_queue() -> 
     late.finished = True
     made.schedule_step(4)
     assert made.schedule_step(4).empty
+
+
+def test_a_prompt_is_cut_nowhere_so_that_a_single_token_is_read() -> None:
+    for length in range(1, 40):
+        for budget in range(1, 40):
+            left, sizes = length, list[int]()
+            while left:
+                sizes.append(size_chunk(left, budget))
+                left -= sizes[-1]
+            assert sum(sizes) == length
+            assert min(sizes) >= min(LEAST_CHUNK, length)
+            assert max(sizes) <= max(budget, LEAST_CHUNK) + 1
+
+
+def test_the_end_of_a_prompt_that_was_read_before_is_read_again() -> None:
+    made = Scheduler(2, 2, PrefixCache(1 << 20))
+    prompt = list(range(100))
+    made.submit(first := DecodingSequence(prompt))
+    made.schedule_step(200)
+    first.last_token = 7
+    made.submit(DecodingSequence(prompt))
+    made.schedule_step(200)
+    plan = made.schedule_step(200)
+    lengths = [copy.length for copy in plan.copies] + [len(c.tokens) for c in plan.chunks]
+    assert lengths in ([], [98, 2])
