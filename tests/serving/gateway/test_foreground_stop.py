@@ -38,7 +38,7 @@ def bento(bundle_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(bundle_files, work.folder, dirs_exist_ok=True)
     nobody = Lineage(component="x", code="", config="")
     made = package(
-        PackageConfig(limits=EndpointLimits(slots=1, threads=1, queue=1000)),
+        PackageConfig(limits=EndpointLimits(slots=1, threads=1, queue=1000, wait_seconds=600)),
         ModelVersion(name="models:/tiny/1", digest="1" * 64, lineage=nobody),
         work.seal(Bundle),
         Workspace(settings),
