@@ -12,6 +12,7 @@ from components.core.errors import ConfigError
 from components.core.process.ports import port_refusal
 from components.core.settings import (
     ADAPTERS_VARIABLE,
+    DRAIN_VARIABLE,
     ENDPOINT_LIMITS_VARIABLE,
     Settings,
     export_variables,
@@ -69,6 +70,7 @@ def serve_forever(
     adapters: Sequence[str] = (),
     as_json: bool = False,
     limits: Mapping[str, object] | None = None,
+    drain_seconds: float | None = None,
 ) -> None:
     """Serve MODEL@ALIAS, MODEL/VERSION or, without one, the champion that moved last.
 
@@ -83,6 +85,7 @@ def serve_forever(
         adapters: ``NAME=FOLDER`` of each adapter that is served beside the model.
         as_json: announce the address as one JSON object.
         limits: limits of the endpoint that replace those of its Bento, by name.
+        drain_seconds: longest that answers in progress go on after SIGTERM.
 
     Raises:
         ConfigError: no such model, no Bento of it, a host without a key, a port in use, an
@@ -116,6 +119,8 @@ def serve_forever(
                 f"{entry.model}'s champion moved last; `modelmill serve {others[0]}` serves "
                 f"another ({', '.join(others)})\n"
             )
+    if drain_seconds is not None:
+        export_variables({DRAIN_VARIABLE: str(drain_seconds)})
     program.exec_server(host, port, as_json=as_json)
 
 

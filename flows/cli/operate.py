@@ -91,6 +91,16 @@ def serve(
             rich_help_panel=LIMITS,
         ),
     ] = None,
+    drain_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=86400,
+            help="Seconds that answers in progress go on after SIGTERM, while new requests get "
+            "503; the rest then ends with an error. Ctrl+C cuts at once. Default: 25, or "
+            "MODELMILL_DRAIN_SECONDS.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Serve a model at an OpenAI-compatible endpoint until Ctrl-C."""
@@ -116,6 +126,7 @@ def serve(
         adapters=adapter or (),
         as_json=as_json,
         limits={name: value for name, value in limits.items() if value is not None},
+        drain_seconds=drain_seconds,
     )
 
 

@@ -90,9 +90,11 @@ class ApiRouter:
             methods = self._find_by_prefix(path, scope)
         if methods is None:
             raise unknown_address(scope["method"], scope["path"])
-        handler = methods.get(scope["method"])
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        handler = methods.get(method)
         if handler is None:
-            raise method_not_allowed(scope["method"], scope["path"], methods)
+            allowed = [*methods, *(["HEAD"] if "GET" in methods else [])]
+            raise method_not_allowed(scope["method"], scope["path"], allowed)
         return handler
 
     def _find_by_prefix(self, path: str, scope: Scope) -> dict[str, Handler] | None:
@@ -112,6 +114,16 @@ class ApiRouter:
             await refuse_socket(socket, unknown_address("WebSocket", scope["path"]))
             return
         await handler(socket)
+
+
+def check_reading(scope: Scope) -> None:
+    """Refuse all methods but GET and HEAD, whose body the server leaves out.
+
+    Raises:
+        ApiError: 405.
+    """
+    if scope["method"] not in ("GET", "HEAD"):
+        raise method_not_allowed(scope["method"], scope["path"], ["GET", "HEAD"])
 
 
 async def refuse_socket(socket: WebSocket, refusal: ApiError) -> None:

@@ -1,7 +1,8 @@
 """Request guard in front of every route: API key, loopback callers only without one, body limits.
 
 With a key, ``Authorization: Bearer`` must carry it. Without one, only this machine is answered,
-and only under a loopback name, so that no web page can reach the endpoint through a browser.
+under a loopback name and to pages of its own, so that no web page can reach the endpoint through a
+browser.
 """
 
 from __future__ import annotations
@@ -52,16 +53,30 @@ def check_key(headers: Headers, api_key: str) -> None:
     Raises:
         ApiError: 401.
     """
+    # Headers are bytes, which Starlette reads as Latin-1: curl sends UTF-8, requests Latin-1.
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    presented = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
-    wanted = hashlib.sha256(api_key.encode()).digest()
-    if not hmac.compare_digest(presented, wanted) or scheme.lower() != "bearer":
+    presented = hashlib.sha256(token.strip(" \t").encode("latin-1")).digest()
+    matches = [
+        hmac.compare_digest(presented, hashlib.sha256(form).digest())
+        for form in _key_forms(api_key)
+    ]
+    if not any(matches) or scheme.lower() != "bearer":
         raise ApiError(
             401,
             "Incorrect API key provided.",
             code="invalid_api_key",
             headers={"WWW-Authenticate": "Bearer"},
         )
+
+
+def _key_forms(api_key: str) -> list[bytes]:
+    """A key as clients write it into a header."""
+    forms = [api_key.encode()]
+    try:
+        forms.append(api_key.encode("latin-1"))
+    except UnicodeEncodeError:
+        return forms
+    return forms
 
 
 def check_local(scope: Scope, headers: Headers) -> None:
@@ -89,10 +104,16 @@ def check_local(scope: Scope, headers: Headers) -> None:
 def check_origin(headers: Headers) -> None:
     """Refuse a page of another site: without a key, its browser is a caller of this machine.
 
+    Browsers ask no site before they send a "simple request" to it (a POST of text/plain) or open a
+    WebSocket. They name the page's origin or, where they leave it out, its relation to the site.
+
     Raises:
         ApiError: 403.
     """
-    for origin in headers.getlist("origin"):
+    origins = headers.getlist("origin")
+    if not origins and headers.get("sec-fetch-site", "").lower() == "cross-site":
+        origins = ["null"]
+    for origin in origins:
         try:
             name = urlsplit(origin).hostname or "null"
         except ValueError:
@@ -120,6 +141,7 @@ def check_caller(scope: Scope, headers: Headers, api_key: str | None) -> None:
         check_key(headers, api_key)
     else:
         check_local(scope, headers)
+        check_origin(headers)
 
 
 def check_framing(headers: Headers) -> None:
@@ -136,6 +158,22 @@ def check_framing(headers: Headers) -> None:
             "A request has Content-Length or Transfer-Encoding, not both.",
             code="invalid_request",
             headers=_CLOSE,
+        )
+
+
+def check_coding(headers: Headers) -> None:
+    """Refuse a compressed body: a few bytes of it could be as large as the memory.
+
+    Raises:
+        ApiError: 415, with the coding that is read (RFC 9110, 15.5.16).
+    """
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity"):
+        raise ApiError(
+            415,
+            f"A body in the coding '{coding[:40]}' is not read; send it without Content-Encoding.",
+            code="unsupported_content_encoding",
+            headers={"Accept-Encoding": "identity"},
         )
 
 
@@ -158,6 +196,7 @@ class RequestGuard:
             check_framing(headers)
             check_caller(scope, headers, self.api_key)
             body = await self._read(headers, receive)
+            check_coding(headers)
         except ClientGone:
             return
         except ApiError as refusal:
@@ -178,8 +217,6 @@ class RequestGuard:
         """
         try:
             check_caller(scope, headers, self.api_key)
-            if not self.api_key:
-                check_origin(headers)
         except ApiError as refusal:
             await refuse_socket(WebSocket(scope, receive, send), refusal)
             return

@@ -54,18 +54,20 @@ def model_failed_error() -> ApiError:
     return ApiError(500, "The model failed to answer.", kind="server_error", code="server_error")
 
 
-def prompt_too_long(context: int, tokens: str, field: str) -> ApiError:
+def prompt_too_long(context: int, tokens: str, field: str, *, answers: bool = True) -> ApiError:
     """400: the prompt leaves no room for an answer.
 
     Args:
         context: tokens that prompt and answer may have together.
         tokens: the prompt's number, in words where it is not known exactly.
         field: the request's field that holds it.
+        answers: an answer follows.
     """
+    room = " and needs room for an answer" if answers else ""
     return ApiError(
         400,
         f"This model's maximum context length is {context} tokens. However, your request "
-        f"has {tokens} tokens and needs room for an answer.",
+        f"has {tokens} tokens{room}.",
         code="context_length_exceeded",
         param=field,
     )
@@ -100,6 +102,17 @@ def loading_error() -> ApiError:
         code="loading",
         kind="server_error",
         headers={"Retry-After": "1"},
+    )
+
+
+def stopping_error() -> ApiError:
+    """503: the server ends; another one, or this one started again, will answer."""
+    return ApiError(
+        503,
+        "The server is being stopped; try again shortly.",
+        code="server_stopping",
+        kind="server_error",
+        headers={"Retry-After": "1", "Connection": "close"},
     )
 
 

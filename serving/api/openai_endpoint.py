@@ -20,7 +20,7 @@ from serving.api.answers.logprob_format import TokenTexts
 from serving.api.api_router import ApiRouter
 from serving.api.auth import RequestGuard
 from serving.api.disconnect import DisconnectWatch, EventStream
-from serving.api.error_responses import ApiError, queue_full_error
+from serving.api.error_responses import ApiError, queue_full_error, stopping_error
 from serving.api.limits import EndpointLimits
 from serving.api.message_fields import check_messages
 from serving.api.openapi_document import describe_api
@@ -198,8 +198,11 @@ def _check_request(served: LoadedModel, request: GenerationRequest) -> None:
     """Refuse what can be refused before the prompt is tokenized.
 
     Raises:
-        ApiError: unknown model, a field beyond the endpoint's limits or the model's vocabulary.
+        ApiError: unknown model, a field beyond the endpoint's limits or the model's vocabulary,
+            a server that ends.
     """
+    if served.engine.stopping:
+        raise stopping_error()
     _check_model(served, request.model)
     check_generation(request, served.limits, served.prompts.tokenizer.vocabulary)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Container, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -66,17 +67,21 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
     """A body as a JSON object of valid Unicode text.
 
     Raises:
-        ApiError: 400: no JSON, no object, nested too deeply, half a surrogate pair in a text.
+        ApiError: 400: no JSON, no object, nested too deeply, a number of thousands of digits, half
+            a surrogate pair in a text.
     """
     try:
         parsed = json.loads(body, parse_constant=_refuse_constant)
     except RecursionError:
         raise _too_deep() from None
-    except ValueError:  # also bytes that are no Unicode, and numbers of thousands of digits
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise _invalid_json() from None
+    except ValueError:  # the one that is left: Python reads no integer of so many digits
         raise ApiError(
             400,
-            "We could not parse the JSON body of your request. The body must be valid JSON.",
-            code="invalid_json",
+            "A number in the body of your request has more than "
+            f"{sys.get_int_max_str_digits()} digits.",
+            code="invalid_value",
         ) from None
     if not isinstance(parsed, dict):
         raise invalid_type("body", "an object", parsed)
@@ -114,6 +119,16 @@ def check_fields(fields: dict[str, Any], served: Container[str]) -> None:
 def unknown_parameter(name: str) -> ApiError:
     """400: a field that nobody knows."""
     return ApiError(400, f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
+
+
+def missing_parameter(place: str) -> ApiError:
+    """400: a field that must be there."""
+    return ApiError(
+        400,
+        f"Missing required parameter: '{place}'.",
+        param=place,
+        code="missing_required_parameter",
+    )
 
 
 def invalid_type(place: str, expected: str, value: Any) -> ApiError:
@@ -193,8 +208,16 @@ def _too_deep() -> ApiError:
     return ApiError(400, f"The body is nested deeper than {MAX_DEPTH} levels.", code="invalid_json")
 
 
+def _invalid_json() -> ApiError:
+    return ApiError(
+        400,
+        "We could not parse the JSON body of your request. The body must be valid JSON.",
+        code="invalid_json",
+    )
+
+
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise _invalid_json()  # NaN and Infinity, which Python reads
 
 
 def _describe_error(error: ErrorDetails) -> ApiError:
@@ -202,17 +225,12 @@ def _describe_error(error: ErrorDetails) -> ApiError:
     place, kind, value = format_place(error["loc"]), error["type"], error["input"]
     context = error.get("ctx", {})
     if kind == "missing":
-        return ApiError(
-            400,
-            f"Missing required parameter: '{place}'.",
-            param=place,
-            code="missing_required_parameter",
-        )
+        return missing_parameter(place)
     if kind == "extra_forbidden":
         return unknown_parameter(place)
     if kind in _BOUNDS:
         ending, words, relation, key = _BOUNDS[kind]
-        number = "integer" if isinstance(value, int) else "decimal"
+        number = "integer" if isinstance(context[key], int) else "decimal"  # as the field is
         return ApiError(
             400,
             f"Invalid '{place}': {number} {words}. "

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
+from serving.api.message_fields import read_refusals
 from serving.api.prompt_forms import PROMPT_SCHEMA, Prompt, read_prompts
 from serving.constrain.constraint_fields import ConstraintFields
 from serving.constrain.tool_fields import ToolFields
@@ -189,6 +190,11 @@ class ChatRequest(GenerationRequest, ToolFields):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=_MOST_LOGPROBS)] | None = None
+
+    @field_validator("messages")
+    @classmethod
+    def _read_refusals(cls, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return read_refusals(messages)
 
     @property
     def asks_nothing(self) -> bool:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any, cast
 
 import httptools
 import uvicorn.protocols.http.auto
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.api.error_responses import ApiError
 
@@ -23,8 +24,14 @@ HEAD_SECONDS = 20.0
 default, as nginx's 60 s let three times as many half heads stand."""
 HEAD_BYTES = 1 << 16
 """Longest head, as uvicorn has it with h11."""
+_PROBE_PAUSES = (0.1, 0.5, 2.0)
+"""Between looks if a client that says no more still listens: the reset that answers the first is
+seen by the second. Some clients take no more than five interim responses (Go's)."""
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 """Headers that say where a body ends."""
+_INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""Response that every client of HTTP/1.1 passes over (RFC 9110, 15.2.1). One that has closed its
+connection answers it by a reset."""
 SEND_SECONDS = 30.0
 """For a client to take what waits for it, where the endpoint's limits say nothing yet."""
 
@@ -101,6 +108,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 b"%s: %s\r\n" % header for header in self.headers if header[0] in _FRAMING
             )
         super().on_headers_complete()
+        if self.cycle is not None and self.scope.get("http_version") == "1.0":
+            _frame_by_close(self.cycle)
 
     def on_message_complete(self) -> None:
         if self._passed_framing:
@@ -122,6 +131,26 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         self._cancel_send_deadline()
         super().resume_writing()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that has said all it will say may still read its answer, as ``nc -N`` does.
+
+        One that has closed its connection says the same, and is told from it by what is sent next.
+        """
+        if not self._answering or self._in_message or self.transport.is_closing():
+            return False
+        self.cycle.keep_alive = False
+        if self.cycle.scope["http_version"] == "1.1":
+            self._probe_client(_PROBE_PAUSES)
+        return True
+
+    def _probe_client(self, pauses: Sequence[float]) -> None:
+        """Send what a listening client passes over, while its answer has not begun."""
+        waits = self._answering and not self.cycle.response_started and not self.pipeline
+        if waits and not self.transport.is_closing():
+            self.transport.write(_INTERIM)
+            if pauses:
+                self.loop.call_later(pauses[0], self._probe_client, pauses[1:])
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
@@ -243,6 +272,28 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._send_deadline is not None:
             self._send_deadline.cancel()
             self._send_deadline = None
+
+
+def _frame_by_close(cycle: RequestResponseCycle) -> None:
+    """Have an answer without a length end with the connection, as HTTP/1.0 knows no chunks.
+
+    RFC 9112, 6.1 and 6.3; uvicorn frames every answer as for HTTP/1.1.
+    """
+    send = cycle.send
+    by_close = False
+
+    async def send_plainly(message: Any) -> None:
+        nonlocal by_close
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", ())}
+            by_close = b"content-length" not in names
+            if by_close:
+                cycle.chunked_encoding = False
+        elif by_close:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = send_plainly  # type: ignore[method-assign]
 
 
 def _check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:

@@ -14,11 +14,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.websockets import WebSocket
 
 from components.core.settings import endpoint_api_key
-from serving.api.api_router import refuse_socket
+from serving.api.api_router import check_reading, refuse_socket
 from serving.api.auth import check_caller, check_framing
-from serving.api.error_responses import ApiError, loading_error
+from serving.api.error_responses import ApiError, loading_error, stopping_error
 from serving.bento.answer_timeout import AnswerTimeout
 from serving.bento.background_start import BackgroundStart
+from serving.bento.draining_server import DRAINED
 from serving.bento.engine_metrics import EngineCollector
 from serving.bento.request_metrics import RequestMetrics
 
@@ -31,15 +32,20 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 600
 """Longest that a whole answer may take to begin; a stream begins at once."""
 API_PREFIX = "/v1"
+BENTOML_DOCUMENTS = frozenset({"/docs.json", "/schema.json"})
 LIVE = frozenset({"/livez", "/healthz"})
 """Open, as orchestrators ask them without a key; they say nothing but a status."""
-BENTOML_DOCUMENTS = frozenset({"/docs.json", "/schema.json"})
+_READ = LIVE | BENTOML_DOCUMENTS | {"/readyz", "/health", "/metrics"}
+_ANSWERED_TO_THE_END = LIVE | {"/health", "/metrics"}
+"""Paths that say how a server is which ends."""
 
 
 class LoadedEndpoint:
     """The model and its routes; empty while the model is loaded."""
 
     def __init__(self) -> None:
+        self.stopping = False
+        """The server ends: what is answered goes on, and nothing else begins."""
         self.served: LoadedModel | None = None
         self.app: ASGIApp | None = None
         self.tracing: RequestTracing | None = None
@@ -57,6 +63,22 @@ class LoadedEndpoint:
         """
         self.served, self.app, self.tracing = served, app, tracing
         self.figures = EngineCollector(served)
+
+    @property
+    def unfinished(self) -> int:
+        """Answers that are being decoded, or wait for it."""
+        return sum(self.served.engine.busy) if self.served is not None else 0
+
+    def refuse_requests(self) -> None:
+        """Begin nothing more."""
+        self.stopping = True
+        if self.served is not None:
+            self.served.engine.stopping = True
+
+    def end_answers(self) -> None:
+        """End what is still answered, by an error that says so."""
+        if self.served is not None:
+            self.served.engine.end_answers()
 
     def close(self) -> None:
         """Send the last spans."""
@@ -83,6 +105,7 @@ class EndpointApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            scope["state"][DRAINED] = self.endpoint
             await self.start(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._serve_socket(scope, receive, send)
@@ -100,6 +123,8 @@ class EndpointApp:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         try:
+            if self.endpoint.stopping and path not in _ANSWERED_TO_THE_END:
+                raise stopping_error()
             if path.startswith(f"{API_PREFIX}/"):  # the routes below have their own guard
                 app = self._loaded_app(scope)
             else:
@@ -123,8 +148,10 @@ class EndpointApp:
         """The answer to a path that is not below ``/v1``.
 
         Raises:
-            ApiError: 404, a caller without the key, 503.
+            ApiError: 404, 405, a caller without the key, 503.
         """
+        if path in _READ:
+            check_reading(scope)
         if path in LIVE:
             return PlainTextResponse("\n")
         if path == "/readyz":
@@ -146,7 +173,9 @@ class EndpointApp:
     def _describe_health(self, scope: Scope, headers: Headers) -> Response:
         """Status for everybody; model, version and the engine's state for who has the key."""
         served = self.endpoint.served
-        state: dict[str, object] = {"status": "loading" if served is None else "ok"}
+        ready = served is not None and not self.endpoint.stopping
+        waiting_for = "stopping" if self.endpoint.stopping else "loading"
+        state: dict[str, object] = {"status": "ok" if ready else waiting_for}
         try:
             check_caller(scope, headers, self.api_key)
         except ApiError:
@@ -168,11 +197,13 @@ class EndpointApp:
                     "queue": served_for_caller.limits.queue,
                 },
             }
-        refused = {} if served is not None else {"Retry-After": "1"}
-        return JSONResponse(state, 503 if served is None else 200, refused)
+        refused = {} if ready else {"Retry-After": "1"}
+        return JSONResponse(state, 200 if ready else 503, refused)
 
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
+            if self.endpoint.stopping:
+                raise stopping_error()
             if not scope["path"].startswith(f"{API_PREFIX}/"):
                 raise ApiError(404, "There is no page here. The endpoint is below /v1.")
             app = self._loaded_app(scope)

@@ -19,6 +19,7 @@ from components.core.settings import endpoint_api_key
 from serving.bento.answer_timeout import install_answer_timeout
 from serving.bento.bounded_protocol import install_protocol
 from serving.bento.bounded_websocket import install_websocket_protocol
+from serving.bento.draining_server import install_draining_server
 from serving.bento.endpoint_app import ANSWER_SECONDS, EndpointApp, LoadedEndpoint
 from serving.bento.request_tracing import open_tracing
 from serving.bento.worker_supervisor import install_worker_supervisor
@@ -78,5 +79,6 @@ def open_own_endpoint() -> LoadedModel:
 
 install_protocol()
 install_websocket_protocol()
+install_draining_server()
 install_answer_timeout()
 install_worker_supervisor()

@@ -17,7 +17,12 @@ from components.core.log import get_logger
 from serving.api.limits import EndpointLimits
 from serving.engine.batch_sampling import BatchSampler
 from serving.engine.decoding_batch import DecodingBatch, StepOutcome, execute_step
-from serving.engine.generation import AnswerOptions, EngineFailed, Generation
+from serving.engine.generation import (
+    AnswerOptions,
+    EngineFailed,
+    EngineStopping,
+    Generation,
+)
 from serving.engine.prefix_cache import PrefixCache
 from serving.engine.sampling import SamplingParams
 from serving.engine.scheduler import BatchStep, Scheduler
@@ -78,6 +83,8 @@ class Engine:
         self.context, self.stops, self.limits = context, stops, limits
         self.counts = EngineCounts()
         self.observe: Observe = observe_nothing
+        self.stopping = False
+        """The server ends: nothing new should be asked."""
         self._make_batch = make_batch
         self._batch = make_batch(limits.slots)
         self._scheduler = self._new_scheduler()
@@ -129,6 +136,12 @@ class Engine:
         if self._step_loop is None or self._step_loop.done():
             self._step_loop = asyncio.get_running_loop().create_task(self._run_steps())
         return generation
+
+    def end_answers(self) -> None:
+        """End all that is answered or waits, since the server ends; its readers are told."""
+        for job in (*self._scheduler.rows, *self._scheduler.waiting):
+            if not job.finished:
+                job.fail(EngineStopping())
 
     def check_queue(self, client: str) -> None:
         """Refuse a client's request that could not be queued now, before its prompt is read.

@@ -23,6 +23,10 @@ class EngineFailed(Exception):
     """The model failed; every request in progress is told so."""
 
 
+class EngineStopping(Exception):
+    """The server ends, and the time for answers in progress is over."""
+
+
 @dataclass(frozen=True)
 class AnswerOptions:
     """Rules of one answer beside its sampling and its length."""

@@ -70,7 +70,7 @@ class PromptEncoder:
             return self.tokenizer.encode_rendered(text)
 
         ids = await self._run(encode, _count_chars([messages, tools or []]))
-        return self._require_room(ids, "messages") if must_fit else ids
+        return self.require_room(ids, "messages") if must_fit else ids
 
     async def encode_text(
         self, text: str, field: str = "prompt", *, must_fit: bool = True
@@ -91,25 +91,36 @@ class PromptEncoder:
             return [self.tokenizer.separator_id, *self.tokenizer.encode_text(text)]
 
         ids = await self._run(encode, len(text))
-        return self._require_room(ids, field) if must_fit else ids
+        return self.require_room(ids, field) if must_fit else ids
 
-    def check_ids(self, ids: list[int], field: str) -> None:
+    def check_ids(self, ids: list[int], field: str, *, answers: bool = True) -> None:
         """Refuse token ids that are none of the model's, or leave no room for an answer.
 
         Args:
             ids: what the request gives as a prompt.
             field: the request's field that holds it.
+            answers: an answer follows.
 
         Raises:
             ApiError: 400, with the place.
         """
-        self._require_room(ids, field)
+        self.require_room(ids, field, answers=answers)
         for at, token in enumerate(ids):
             check_token(token, self.tokenizer.vocabulary, f"{field}[{at}]")
 
-    def _require_room(self, ids: list[int], field: str) -> list[int]:
-        if len(ids) >= self.context:
-            raise prompt_too_long(self.context, str(len(ids)), field)
+    def require_room(self, ids: list[int], field: str, *, answers: bool = True) -> list[int]:
+        """The ids, where they leave room for an answer, or fit where there is none.
+
+        Args:
+            ids: of a prompt.
+            field: the request's field that holds it.
+            answers: an answer follows.
+
+        Raises:
+            ApiError: 400.
+        """
+        if len(ids) > self.context - answers:
+            raise prompt_too_long(self.context, str(len(ids)), field, answers=answers)
         return ids
 
     async def _run(self, encode: Callable[[], list[int]], chars: int) -> list[int]:
@@ -130,7 +141,7 @@ class PromptEncoder:
         """Refuse a text whose bytes cannot be as few tokens as fit; guards are never tokens."""
         size = len(text.encode()) - text.count(GUARD) * len(GUARD.encode())
         least = size // (self.longest_token * self._shrinks)
-        if least >= self.context:
+        if least > self.context:
             raise prompt_too_long(self.context, f"at least {least}", field)
 
 

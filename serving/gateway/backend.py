@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from components.core.errors import MillError
-from components.core.settings import Settings
+from components.core.settings import DRAIN_VARIABLE, Settings
 from components.publish.bento_folders import bentos_folder, check_bento_files
 from components.publish.promotion.endpoint_swap import ServedModel
 from serving.engine.served_folder import read_endpoint
@@ -90,5 +90,7 @@ def start_backend(settings: Settings, served: ServedModel) -> Backend:
     if endpoint.model != served.model:
         raise MillError(f"Bento {served.bento} holds {endpoint.model}, not {served.model}")
     log = settings.logs / f"endpoint-{served.bento}.log"
-    server = spawn_server(folder, log, {"BENTOML_HOME": str(settings.bentos)})
+    # Who switches from it waits for its answers before it is told to end.
+    variables = {"BENTOML_HOME": str(settings.bentos), DRAIN_VARIABLE: "0"}
+    server = spawn_server(folder, log, variables)
     return Backend(served, server, ProxyTarget(server.port))

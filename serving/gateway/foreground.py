@@ -2,12 +2,15 @@
 
 The server is a process of its own, in a session of its own: Ctrl+C reaches this one alone, which
 ends the server with all its workers and says so in its exit code (130, and 143 for SIGTERM).
+SIGTERM lets answers in progress go on for a while (``drain_seconds``), Ctrl+C cuts them at once; a
+second signal ends everything by force.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -17,18 +20,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from components.core.errors import DataError
 from components.core.process import shutdown
 from components.core.process.failure_line import report_failure
 from components.core.process.process_tree import find_marked_processes, kill_processes
-from components.core.settings import child_environment
+from components.core.settings import child_environment, drain_seconds
 from serving.gateway.exec_server import server_command
 from serving.gateway.server_process import GAVE_UP, summarize_output
 
 _JSON = "--json"
 _MARK = "MODELMILL_SERVER"
 _STOP_SECONDS = 2.0
-"""Longer than a request in hand of a small model; then it is killed."""
+"""For a server to end that is in a hurry; then it is killed."""
+_END_SECONDS, _FORCE_SECONDS = 3.0, 5.0
+"""Beyond the time for its answers, until it is killed, and this process with it."""
 _HOLD_SECONDS = 120.0
 """After so long the output of a server that is not ready is no longer held back."""
 _READY, _NEWS = b"Completed async startup hook", b"[INFO]"
@@ -87,6 +94,11 @@ class OutputRelay(threading.Thread):
             _write(b"".join(self._held or ()))
             self._held = None
 
+    @property
+    def is_ready(self) -> bool:
+        """The server has said that it answers."""
+        return self._held is None
+
     def finish(self) -> None:
         """Wait for the last output of a server that ended, and pass on what is held."""
         self.join(_OUTPUT_SECONDS)
@@ -127,7 +139,7 @@ def run_in_foreground(folder: Path, host: str, port: int) -> int:
     finally:
         server.terminate()
         with suppress(subprocess.TimeoutExpired):
-            server.wait(_STOP_SECONDS)
+            server.wait(_await_answers(server, mark, relay))
         kill_processes(find_marked_processes(_MARK, {mark}))
         server.wait()
         relay.finish()
@@ -136,10 +148,29 @@ def run_in_foreground(folder: Path, host: str, port: int) -> int:
     return code
 
 
+def _await_answers(server: subprocess.Popen[bytes], mark: str, relay: OutputRelay) -> float:
+    """Seconds that a server which is told to end may take; one in a hurry cuts its answers.
+
+    Args:
+        server: the supervisor.
+        mark: of all its processes.
+        relay: of its output.
+    """
+    stop = shutdown.requested_stop()
+    if stop is not None and stop.sign == signal.SIGTERM:
+        return drain_seconds() + _END_SECONDS
+    if relay.is_ready:  # before, a worker would answer with a traceback
+        for worker in find_marked_processes(_MARK, {mark}):
+            if worker.pid != server.pid:
+                with suppress(psutil.Error):
+                    worker.send_signal(signal.SIGINT)
+    return _STOP_SECONDS
+
+
 def main() -> None:
     """Run the module as a program."""
     as_json = _JSON in sys.argv[4:]
-    with shutdown.handle_signals(force=True):
+    with shutdown.handle_signals(force=True, term_seconds=drain_seconds() + _FORCE_SECONDS):
         try:
             code = run_in_foreground(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
         except shutdown.Stopped as stop:

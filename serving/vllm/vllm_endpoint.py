@@ -22,7 +22,7 @@ from components.core.errors import MillError
 from components.core.process import shutdown
 from components.core.process.failure_line import report_failure
 from components.core.settings import endpoint_api_key
-from serving.api.api_router import refuse_socket
+from serving.api.api_router import check_reading, refuse_socket
 from serving.api.auth import RequestGuard, check_caller, check_framing
 from serving.api.error_responses import ApiError, loading_error
 from serving.bento.bounded_protocol import BoundedHttpProtocol
@@ -87,6 +87,8 @@ class VllmEndpointApp:
         Raises:
             ApiError: 404, a caller without the key, 503.
         """
+        if path in _LIVE | _READY | {"/metrics"}:
+            check_reading(scope)
         if path in _READY and not self.server.ready:
             raise loading_error()
         if path in _LIVE | _READY:

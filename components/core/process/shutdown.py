@@ -100,19 +100,23 @@ def raise_if_stopped() -> None:
 
 
 @contextmanager
-def handle_signals(*, force: bool = False) -> Iterator[None]:
+def handle_signals(
+    *, force: bool = False, term_seconds: float = FORCE_AFTER_SECONDS
+) -> Iterator[None]:
     """Handle SIGINT and SIGTERM within the block; does nothing outside the main thread.
 
     Args:
         force: force the exit if the process does not end by itself, and at a second signal. For
             programs, not for callers of a library. Once stopped, the process stays watched until
             the interpreter shuts down, which nobody watches: see ``exit_after_stop``.
+        term_seconds: from SIGTERM to the forced exit, of a program that has work to finish first;
+            a user's Ctrl+C waits ``FORCE_AFTER_SECONDS``.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     former = {sign: signal.signal(sign, _handle_signal) for sign in SIGNALS}
-    watch = _SignalWatch() if force else None
+    watch = _SignalWatch(term_seconds) if force else None
     _state.watched = _state.watched or force
     _state.depth += 1
     try:
@@ -305,7 +309,8 @@ class _SignalWatch:
     (``signal.set_wakeup_fd``).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, term_seconds: float) -> None:
+        self._term_seconds = term_seconds
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._former = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
@@ -323,7 +328,8 @@ class _SignalWatch:
     def _watch(self) -> None:
         first, began = 0, 0.0
         while True:
-            left = None if not first else max(0.0, began + FORCE_AFTER_SECONDS - time.monotonic())
+            seconds = self._term_seconds if first == signal.SIGTERM else FORCE_AFTER_SECONDS
+            left = None if not first else max(0.0, began + seconds - time.monotonic())
             if not select.select([self._reader], [], [], left)[0]:
                 force_exit(first)
             for sign in os.read(self._reader, 64):

@@ -8,10 +8,10 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 from components.core.log import get_logger
-from serving.api.error_responses import model_failed_error, queue_full_error
+from serving.api.error_responses import model_failed_error, queue_full_error, stopping_error
 from serving.constrain.tool_call_reader import ToolCallReader
 from serving.engine.detokenize import TextStream
-from serving.engine.generation import EngineFailed, Generation
+from serving.engine.generation import EngineFailed, EngineStopping, Generation
 from serving.engine.sampling import TokenLogprobs
 from serving.engine.waiting_queue import QueueFull
 
@@ -153,6 +153,8 @@ def _as_api_errors() -> Iterator[None]:
         raise queue_full_error() from None
     except EngineFailed:
         raise model_failed_error() from None
+    except EngineStopping:
+        raise stopping_error() from None
 
 
 async def read_whole(choice: AnswerChoice) -> AnswerPiece:

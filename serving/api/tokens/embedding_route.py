@@ -138,7 +138,7 @@ async def _encode(prompts: PromptEncoder, text: Prompt, at: int, count: int) -> 
     """Token ids of one input, without what opens a prompt."""
     place = "input" if count == 1 else f"input[{at}]"
     if isinstance(text, list):
-        prompts.check_ids(text, place)
+        prompts.check_ids(text, place, answers=False)
         return text
     if not text:
         raise ApiError(
@@ -147,7 +147,8 @@ async def _encode(prompts: PromptEncoder, text: Prompt, at: int, count: int) -> 
             param=place,
             code="empty_string",
         )
-    return (await prompts.encode_text(text, place))[1:]
+    ids = (await prompts.encode_text(text, place, must_fit=False))[1:]
+    return prompts.require_room(ids, place, answers=False)
 
 
 def _encode_vector(request: EmbeddingRequest, vector: Vector) -> list[float] | str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from serving.api.message_fields import read_refusals
 from serving.api.request_schema import StrictModel, TokenId
 
 
@@ -28,6 +29,11 @@ class TokenizeRequest(ModelRequest):
     """A text begins with the token that a completion's prompt begins with; true if left out."""
     return_token_strs: bool | None = None
     """The text of each token too."""
+
+    @field_validator("messages")
+    @classmethod
+    def _read_refusals(cls, messages: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+        return None if messages is None else read_refusals(messages)
 
 
 class DetokenizeRequest(ModelRequest):

@@ -87,7 +87,7 @@ def test_requests_one_after_another_get_what_a_post_gets(make_served: MakeServed
         ("no JSON", "invalid_json"),
         ("[]", "invalid_type"),
         (json.dumps({**ASK, "model": "gpt"}), "model_not_found"),
-        (json.dumps({**ASK, "temperature": -1}), "integer_below_min_value"),
+        (json.dumps({**ASK, "temperature": -1}), "decimal_below_min_value"),
         (json.dumps({**ASK, "made_up": 1}), "unknown_parameter"),
     ],
 )

@@ -77,6 +77,19 @@ def test_what_is_wrong_is_named(client: openai.OpenAI, fields: dict[str, Any], p
     assert refused.value.param == param
 
 
+def test_a_text_may_fill_the_context(client: openai.OpenAI, tokenizer: ChatTokenizer) -> None:
+    """No answer follows, so none needs room."""
+    token = tokenizer.encode_text("x")[0]
+    for fits in ("x" * 96, [token] * 96):
+        answer = client.embeddings.create(model="tiny", input=fits)
+        assert answer.usage.prompt_tokens == 96
+    for long in ("x" * 97, [token] * 97):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.embeddings.create(model="tiny", input=long)
+        assert refused.value.code == "context_length_exceeded"
+        assert "97 tokens." in refused.value.message
+
+
 def test_texts_of_one_request_are_bounded_in_number_and_in_tokens(
     served: Path, listening: Callable[..., AbstractContextManager[str]]
 ) -> None:

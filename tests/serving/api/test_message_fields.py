@@ -8,6 +8,8 @@ import pytest
 
 from serving.api.error_responses import ApiError
 from serving.api.message_fields import check_messages
+from serving.api.request_schema import ChatRequest
+from serving.api.tokens.token_requests import TokenizeRequest
 
 HOUSE = frozenset({"role", "content", "tool_calls"})
 NAMING = HOUSE | {"name", "reasoning_content"}
@@ -69,3 +71,52 @@ def test_parts_have_their_own_fields() -> None:
     check_messages([{"role": "user", "content": [part, {**part, "cache_control": {}}]}], HOUSE)
     place = refusal({"role": "user", "content": [part, {**part, "detail": "low"}]})
     assert place == ("messages[1].content[1].detail", "unknown_parameter")
+
+
+@pytest.mark.parametrize(
+    ("message", "place", "code"),
+    [
+        ({"content": "x"}, "messages[1].role", "missing_required_parameter"),
+        ({"role": 1, "content": "x"}, "messages[1].role", "invalid_type"),
+        ({"role": None, "content": "x"}, "messages[1].role", "invalid_type"),
+        ({"role": "user"}, "messages[1].content", "missing_required_parameter"),
+        ({"role": "tool"}, "messages[1].content", "missing_required_parameter"),
+        ({"role": "user", "content": None}, "messages[1].content", "invalid_type"),
+        ({"role": "user", "content": 3}, "messages[1].content", "invalid_type"),
+        ({"role": "user", "content": ["x"]}, "messages[1].content[0]", "invalid_type"),
+        (
+            {"role": "user", "content": [{"text": "x"}]},
+            "messages[1].content[0].type",
+            "missing_required_parameter",
+        ),
+        (
+            {"role": "user", "content": [{"type": "text"}]},
+            "messages[1].content[0].text",
+            "missing_required_parameter",
+        ),
+        (
+            {"role": "user", "content": [{"type": "text", "text": 1}]},
+            "messages[1].content[0].text",
+            "invalid_type",
+        ),
+    ],
+)
+def test_what_is_no_message_is_refused_by_its_field(
+    message: dict[str, Any], place: str, code: str
+) -> None:
+    for fields in (HOUSE, None):
+        assert refusal(message, fields) == (place, code)
+
+
+def test_a_refusal_in_the_history_is_text() -> None:
+    refused = {"type": "refusal", "refusal": "I cannot."}
+    text = {"type": "text", "text": "No: "}
+    history = [
+        {"role": "user", "content": [refused]},
+        {"role": "assistant", "content": [text, refused]},
+        {"role": "assistant", "content": None},
+    ]
+    read = ChatRequest(model="tiny", messages=history).messages
+    assert read[1]["content"] == [text, {"type": "text", "text": "I cannot."}]
+    assert (read[0], read[2]) == (history[0], history[2])
+    assert TokenizeRequest(model="tiny", messages=history).messages == read

@@ -138,14 +138,18 @@ def test_equal_seeds_answer_equally(client: openai.OpenAI) -> None:
         ({"messages": "hello"}, "expected an array, but got a string", "messages"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "'user'", "messages[0].role"),
         ({"messages": [{"role": "tool", "content": "x"}]}, 'is "tool"', "messages[0].role"),
-        ({"messages": [*ASK, {"content": "x"}]}, "trained on, is", "messages[1].role"),
+        ({"messages": [*ASK, {"content": "x"}]}, "Missing required", "messages[1].role"),
         ({"messages": ["x"]}, "expected an object, but got a string", "messages[0]"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             "must be a text part",
             "messages[0].content[0]",
         ),
-        ({"messages": [{"role": "user", "content": 1}]}, "must be text", "messages[0].content"),
+        (
+            {"messages": [{"role": "user", "content": 1}]},
+            "expected a string or an array",
+            "messages[0].content",
+        ),
         (
             {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
             "trained without them",

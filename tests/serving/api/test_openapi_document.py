@@ -107,7 +107,7 @@ def test_every_route_is_described_and_answers_as_described(address: str) -> None
     for path, operations in published["paths"].items():
         for method in ("get", "post"):
             answer = httpx.request(method, address + path.replace("{model}", "tiny"), json={})
-            allowed = "/".join(operations).upper()
+            allowed = "GET, HEAD" if "get" in operations else "POST"
             if method in operations:
                 assert answer.status_code in (200, 400), path
             else:

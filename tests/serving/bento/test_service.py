@@ -209,3 +209,14 @@ def test_a_start_that_fails_ends_the_process(caplog: pytest.LogCaptureFixture) -
     assert signals == [signal.SIGTERM]
     assert "no such luck" in caplog.text
     assert "Application startup failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/livez", "/healthz", "/readyz", "/health", "/metrics", "/docs.json"]
+)
+def test_probes_and_figures_are_only_read(client: TestClient, path: str) -> None:
+    for method in ("PUT", "DELETE", "PATCH", "TRACE", "OPTIONS", "POST"):
+        refused = client.request(method, path, headers=KEY)
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+        assert refused.json()["error"]["code"] == "method_not_supported"
+    assert client.head(path, headers=KEY).status_code == client.get(path, headers=KEY).status_code
