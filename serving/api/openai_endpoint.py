@@ -5,23 +5,20 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from serving.adapters.adapter_index import AdapterEntry
 from serving.api.answers.answer_choice import AnswerChoice
 from serving.api.answers.answer_writer import AnswerWriter
 from serving.api.answers.chat_socket import StreamSockets
-from serving.api.answers.logprob_format import TokenTexts
+from serving.api.answers.loaded_model import LoadedModel
 from serving.api.api_router import ApiRouter
 from serving.api.auth import RequestGuard
 from serving.api.disconnect import DisconnectWatch, EventStream
 from serving.api.error_responses import ApiError, queue_full_error, stopping_error
-from serving.api.limits import EndpointLimits
 from serving.api.message_fields import check_messages
 from serving.api.openapi_document import describe_api
 from serving.api.request_body import parse_request
@@ -35,67 +32,15 @@ from serving.api.tokens.embedding_route import EmbeddingRequest, create_embeddin
 from serving.api.tokens.token_requests import DetokenizeRequest, TokenizeRequest
 from serving.api.tokens.token_routes import detokenize, tokenize
 from serving.constrain.answer_grammar import choose_source, compile_grammar, offer_tools
-from serving.constrain.constraint_factory import CompiledGrammar, ConstraintFactory
-from serving.constrain.tool_call_form import ToolCallForm, find_tool_call_form
+from serving.constrain.constraint_factory import CompiledGrammar
 from serving.constrain.tool_call_reader import ToolCallReader
-from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import TextStream
 from serving.engine.generation import Generation
-from serving.engine.prompt_encoder import PromptEncoder, encode_prompts
-from serving.engine.text_embedder import TextEmbedder
+from serving.engine.prompt_encoder import encode_prompts
 from serving.engine.waiting_queue import QueueFull
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """One model, loaded and ready to answer."""
-
-    model: str
-    """The name that requests ask for."""
-    created: int
-    """Unix seconds."""
-    fingerprint: str
-    """Names the very weights: equal seeds give equal answers under one fingerprint."""
-    prompts: PromptEncoder
-    table: Sequence[bytes]
-    """The bytes of each token."""
-    engine: Engine
-    limits: EndpointLimits
-    version: str = ""
-    """Of the registered model."""
-    adapters: Sequence[AdapterEntry] = ()
-    """In the order of their numbers, from 1 on."""
-    embedder: TextEmbedder | None = None
-    """Gives vectors of texts; None where the graph gives no states."""
-
-    @cached_property
-    def adapter_numbers(self) -> dict[str, int]:
-        """Name of an adapter -> its number."""
-        return {adapter.name: number for number, adapter in enumerate(self.adapters, start=1)}
-
-    def fingerprint_of(self, name: str) -> str:
-        """Fingerprint of the base, or of an adapter over it."""
-        number = self.adapter_numbers.get(name, 0)
-        adapter = f"-{self.adapters[number - 1].digest[:12]}" if number else ""
-        return self.fingerprint + adapter
-
-    @cached_property
-    def texts(self) -> TokenTexts:
-        """Texts of single tokens."""
-        return TokenTexts(self.table, self.prompts.tokenizer.special_tokens)
-
-    @cached_property
-    def constraints(self) -> ConstraintFactory:
-        """Compiles what constrains answers."""
-        return ConstraintFactory(self.table, self.engine.stops, self.prompts.tokenizer.encode_text)
-
-    @cached_property
-    def tool_call_form(self) -> ToolCallForm | None:
-        """Form in which the model's template writes calls of tools."""
-        return find_tool_call_form(self.prompts.tokenizer)
 
 
 def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:

@@ -26,7 +26,7 @@ from serving.bento.request_metrics import RequestMetrics
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from serving.api.openai_endpoint import LoadedModel
+    from serving.api.answers.loaded_model import LoadedModel
     from serving.bento.request_tracing import RequestTracing
 
 ANSWER_SECONDS = 600

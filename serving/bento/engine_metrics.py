@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-    from serving.api.openai_endpoint import LoadedModel
+    from serving.api.answers.loaded_model import LoadedModel
 
 _PREFIX = "modelmill_engine"
 _WAIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

@@ -27,7 +27,7 @@ from serving.bento.worker_supervisor import install_worker_supervisor
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from serving.api.openai_endpoint import LoadedModel
+    from serving.api.answers.loaded_model import LoadedModel
 
 endpoint = LoadedEndpoint()
 

@@ -24,8 +24,8 @@ from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.chat.token_bytes import token_bytes
 from components.text.chat.tokenizer_files import TOKENIZER_FILE, tokenizer_digest
 from serving.adapters.adapter_index import AdapterEntry, read_adapter_index
+from serving.api.answers.loaded_model import LoadedModel
 from serving.api.limits import EndpointLimits, override_limits
-from serving.api.openai_endpoint import LoadedModel
 from serving.engine.batching_engine import Engine
 from serving.engine.prompt_encoder import PromptEncoder
 from serving.engine.text_embedder import TextEmbedder

@@ -19,8 +19,9 @@ from components.text.chat.chat_tokenizer import ChatTokenizer
 from components.text.chat.house_template import HOUSE_TOKENS
 from components.text.chat.token_bytes import token_bytes
 from components.text.chat.tokenizer_files import drop_guards
+from serving.api.answers.loaded_model import LoadedModel
 from serving.api.limits import EndpointLimits
-from serving.api.openai_endpoint import LoadedModel, create_app
+from serving.api.openai_endpoint import create_app
 from serving.engine.batching_engine import Engine
 from serving.engine.decoding_batch import DecodingBatch
 from serving.engine.prompt_encoder import PromptEncoder

@@ -17,7 +17,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import serving.bento.service  # noqa: F401  (it installs the protocols)
-from serving.api.openai_endpoint import LoadedModel, create_app
+from serving.api.answers.loaded_model import LoadedModel
+from serving.api.openai_endpoint import create_app
 from serving.bento.endpoint_app import EndpointApp, LoadedEndpoint
 
 MakeServed = Callable[..., LoadedModel]

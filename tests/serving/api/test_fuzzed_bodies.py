@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.api.openai_endpoint import LoadedModel
+from serving.api.answers.loaded_model import LoadedModel
 from serving.api.openapi_document import describe_api
 
 SCHEMAS = describe_api("tiny", has_key=False)["components"]["schemas"]

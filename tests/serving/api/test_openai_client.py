@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from serving.api.openai_endpoint import LoadedModel
+from serving.api.answers.loaded_model import LoadedModel
 
 ASK: Any = [{"role": "user", "content": "What does json.dumps do?"}]
 
@@ -38,7 +38,7 @@ def test_a_stream_of_choices_ends_with_one_usage(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize(
     ("change", "kind", "code", "param"),
     [
-        ({"temperature": 9}, openai.BadRequestError, "integer_above_max_value", "temperature"),
+        ({"temperature": 9}, openai.BadRequestError, "decimal_above_max_value", "temperature"),
         ({"model": "gpt-4o"}, openai.NotFoundError, "model_not_found", "model"),
         ({"messages": [{"role": "user", "content": "x", "name": "ada"}]},
          openai.BadRequestError, "unsupported_parameter", "messages[0].name"),

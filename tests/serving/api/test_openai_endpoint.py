@@ -14,8 +14,8 @@ import pytest
 
 from components.core.errors import ConfigError
 from components.text.chat.chat_tokenizer import ChatTokenizer
+from serving.api.answers.loaded_model import LoadedModel
 from serving.api.auth import check_host
-from serving.api.openai_endpoint import LoadedModel
 from serving.engine.decoding_batch import SavedPrefix
 from serving.engine.sampling import Logits
 from tests.serving.memory_batch import MemoryBatch

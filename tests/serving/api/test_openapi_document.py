@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.api.answers.loaded_model import LoadedModel
 from serving.api.error_responses import ApiError
-from serving.api.openai_endpoint import LoadedModel
 from serving.api.openapi_document import describe_api
 from serving.api.request_body import parse_request
 from serving.api.request_fields import NEUTRAL_VALUES, NO_EFFECT

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from components.text.chat.chat_tokenizer import ChatTokenizer
-from serving.api.openai_endpoint import LoadedModel
+from serving.api.answers.loaded_model import LoadedModel
 from serving.engine.sampling import Logits
 from tests.serving.memory_batch import MemoryBatch
 

@@ -12,8 +12,8 @@ import httpx
 from typer.main import get_command
 
 from flows.cli.operate import app
+from serving.api.answers.loaded_model import LoadedModel
 from serving.api.limits import EndpointLimits
-from serving.api.openai_endpoint import LoadedModel
 from serving.api.openapi_document import describe_api
 from serving.api.request_schema import ChatRequest, CompletionRequest
 from serving.constrain.constraint_fields import ConstraintFields

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from components.text.chat.chat_tokenizer import ChatTokenizer
-from serving.api.openai_endpoint import LoadedModel
+from serving.api.answers.loaded_model import LoadedModel
 
 TEXT = "naïve 日本語 <|end|> json"
 

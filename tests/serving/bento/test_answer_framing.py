@@ -12,7 +12,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from components.text.chat.chat_tokenizer import ChatTokenizer
-from serving.api.openai_endpoint import LoadedModel, create_app
+from serving.api.answers.loaded_model import LoadedModel
+from serving.api.openai_endpoint import create_app
 from serving.engine.sampling import Logits
 from tests.serving.bento.test_bounded_protocol import serving_app
 from tests.serving.memory_batch import MemoryBatch

@@ -17,7 +17,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import serving.bento.service  # noqa: F401  (it installs the protocol)
-from serving.api.openai_endpoint import LoadedModel, create_app
+from serving.api.answers.loaded_model import LoadedModel
+from serving.api.openai_endpoint import create_app
 from serving.bento.bounded_protocol import BoundedHttpProtocol
 
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"

@@ -12,7 +12,7 @@ import pytest
 
 from components.core.errors import ConfigError
 from components.core.settings import endpoint_api_key
-from serving.api.openai_endpoint import LoadedModel
+from serving.api.answers.loaded_model import LoadedModel
 
 MakeServed = Callable[..., LoadedModel]
 Listen = Callable[..., AbstractContextManager[str]]

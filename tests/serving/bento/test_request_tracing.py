@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 
 from components.core.errors import ConfigError
 from components.core.settings import TRACE_RECEIVER_VARIABLE
-from serving.api.openai_endpoint import LoadedModel, create_app
+from serving.api.answers.loaded_model import LoadedModel
+from serving.api.openai_endpoint import create_app
 from serving.bento.endpoint_app import EndpointApp, LoadedEndpoint
 from serving.bento.request_tracing import open_tracing
 

@@ -14,7 +14,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from serving.api.openai_endpoint import LoadedModel, create_app
+from serving.api.answers.loaded_model import LoadedModel
+from serving.api.openai_endpoint import create_app
 from serving.bento.endpoint_app import EndpointApp, LoadedEndpoint
 from serving.bento.service import OpenAIService
 

@@ -13,7 +13,7 @@ import openai
 import pytest
 from pydantic import BaseModel, Field
 
-from serving.api.openai_endpoint import LoadedModel
+from serving.api.answers.loaded_model import LoadedModel
 
 ASK: Any = [{"role": "user", "content": "What does json.dumps do?"}]
 SCHEMA = {

@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from components.text.chat.chat_tokenizer import ChatTokenizer
-from serving.api.openai_endpoint import LoadedModel
+from serving.api.answers.loaded_model import LoadedModel
 from serving.engine.decoding_batch import SavedPrefix
 from serving.engine.prompt_encoder import PromptEncoder
 from serving.engine.sampling import Logits

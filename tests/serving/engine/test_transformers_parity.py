@@ -48,7 +48,7 @@ def conversation(draw: random.Random) -> list[Message]:
     if draw.random() < 0.4:
         messages.append({"role": draw.choice(("system", "developer")), "content": "Be brief."})
     for _ in range(draw.choice((0, 0, 1, 2))):
-        messages.append({"role": "user", "content": draw.choice((None, "Why?", "<|end|>"))})
+        messages.append({"role": "user", "content": draw.choice(("", "Why?", "<|end|>"))})
         answer = draw.choice((None, "So.", [{"type": "text", "text": "It is."}]))
         messages.append({"role": "assistant", "content": answer})
     filler = "please " * draw.randrange(8)
