@@ -101,7 +101,6 @@ class LoadedModel:
 def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     """The routes below ``/v1``, behind the request guard."""
     app = ApiRouter()
-
     template_fields = served.prompts.tokenizer.template.message_fields
 
     @app.get("/models")
@@ -180,6 +179,7 @@ def _card(served: LoadedModel, name: str) -> dict[str, Any]:
         "context_length": served.engine.context,
         "parent": None if name == served.model else served.model,
         "embedding_dimensions": served.embedder.width if served.embedder else None,
+        "tools": served.tool_call_form is not None,
     }
 
 

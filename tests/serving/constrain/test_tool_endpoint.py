@@ -185,3 +185,13 @@ def test_what_cannot_be_called_is_refused_by_name(
             "/chat/completions", body={"model": "tiny", "messages": ASK, **fields}, cast_to=object
         )
     assert refused.value.param == param
+
+
+@pytest.mark.parametrize("name", [*TEMPLATES, "plain"])
+def test_a_card_says_if_the_model_has_tools(make_client: MakeClient, name: str) -> None:
+    plain = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    client = make_client(TEMPLATES.get(name, plain))
+    card: Any = client.models.retrieve("tiny")
+    assert card.tools is (name in TEMPLATES)
+    listed: Any = client.models.list().data[0]
+    assert listed.tools is card.tools
