@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     """The routes below ``/v1``, behind the request guard."""
     app = ApiRouter()
-
     template_fields = served.prompts.tokenizer.template.message_fields
 
     @app.get("/models")
@@ -125,6 +124,7 @@ def _card(served: LoadedModel, name: str) -> dict[str, Any]:
         "context_length": served.engine.context,
         "parent": None if name == served.model else served.model,
         "embedding_dimensions": served.embedder.width if served.embedder else None,
+        "tools": served.tool_call_form is not None,
     }
 
 

@@ -221,6 +221,7 @@ _RESPONSES: dict[str, Schema] = {
         context_length=_COUNT,
         parent=_nullable(_TEXT),
         embedding_dimensions=_nullable(_COUNT),
+        tools={"type": "boolean"},
     ),
     "ModelList": _object(object={"const": "list"}, data=_list_of(_refer_to("Model"))),
     "Usage": _object(

@@ -295,3 +295,13 @@ def test_a_tool_by_another_name_is_refused_by_the_rule(make_client: MakeClient) 
     with pytest.raises(openai.BadRequestError, match=r"\^\[a-zA-Z0-9_-\]\{1,64\}\$") as refused:
         client.chat.completions.create(model="tiny", messages=ASK, tools=[tool])
     assert refused.value.param == "tools[0].function.name"
+
+
+@pytest.mark.parametrize("name", [*TEMPLATES, "plain"])
+def test_a_card_says_if_the_model_has_tools(make_client: MakeClient, name: str) -> None:
+    plain = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    client = make_client(TEMPLATES.get(name, plain))
+    card: Any = client.models.retrieve("tiny")
+    assert card.tools is (name in TEMPLATES)
+    listed: Any = client.models.list().data[0]
+    assert listed.tools is card.tools
