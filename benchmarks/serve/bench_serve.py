@@ -11,6 +11,7 @@ from benchmarks.bench_setting import BenchSetting
 from benchmarks.serve import (
     decoding_speed,
     entering_prompts,
+    held_schemas,
     open_arrivals,
     shared_prefix,
     soak,
@@ -27,6 +28,7 @@ PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
     "overload": open_arrivals.measure_overload,
     "prompts": entering_prompts.measure_entering_prompts,
     "swap": swap_under_load.measure_swaps,
+    "schemas": held_schemas.measure_held_schemas,
     "soak": soak.measure_soak,
 }
 ONLY_BY_NAME = frozenset({"soak"})

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
+from benchmarks.serve.random_schemas import make_schema
 from components.text.chat.chat_tokenizer import ChatTokenizer
 from components.text.chat.token_bytes import token_bytes
 from serving.api.error_responses import ApiError
@@ -18,7 +19,6 @@ from serving.engine.batch_sampling import BatchSampler
 from serving.engine.decoding_batch import draw_tokens
 from serving.engine.generation import AnswerOptions, Generation
 from serving.engine.sampling import SamplingParams
-from tests.serving.constrain.random_schemas import make_schema
 from tests.serving.memory_batch import MemoryBatch
 
 ENDS = frozenset(range(5))
