@@ -38,6 +38,10 @@ _JSON = "--json"
 _API_PREFIX = "/v1"
 _LIVE, _READY = frozenset({"/livez", "/healthz"}), frozenset({"/readyz", "/health"})
 """Open, as orchestrators ask them without a key; they say nothing but a status."""
+_POLL_SECONDS = 0.1
+"""Between two looks for a signal."""
+_TERM_SECONDS = 15.0
+"""From SIGTERM to the forced exit: vLLM's processes end first, within 10 s."""
 
 
 class _SignalFreeServer(uvicorn.Server):
@@ -137,7 +141,11 @@ async def serve_vllm(server: VllmServer, host: str, port: int) -> None:
         asyncio.create_task(_SignalFreeServer(config).serve()),
     ]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done: set[asyncio.Task[None]] = set()
+        while not done and shutdown.requested_stop() is None:
+            done, _ = await asyncio.wait(
+                tasks, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
         for task in done:
             task.result()
     finally:
@@ -164,7 +172,9 @@ def run_vllm_endpoint(
     """
     server = VllmServer(spec, policy)
     try:
-        asyncio.run(serve_vllm(server, host, port))
+        # An exception in the midst of the loop's own code could leave it waiting for ever.
+        with shutdown.defer_signals():
+            asyncio.run(serve_vllm(server, host, port))
     finally:
         server.stop()
 
@@ -173,7 +183,7 @@ def main() -> None:
     """Run the module as a program."""
     log.configure_logging()
     as_json = _JSON in sys.argv[4:]
-    with shutdown.handle_signals(force=True):
+    with shutdown.handle_signals(force=True, term_seconds=_TERM_SECONDS):
         try:
             spec = VllmSpec.model_validate_json(sys.argv[1])
             run_vllm_endpoint(spec, sys.argv[2], int(sys.argv[3]))
