@@ -6,11 +6,10 @@ In this order, as vLLM has it:
    frequency penalty over those of the answer (OpenAI's API reference), logit bias
 2. the constraint, which leaves the tokens that may come next
 3. temperature; min-p (arXiv:2407.01082), top-k, top-p (nucleus, arXiv:1904.09751), each over the
-   distribution that the one before leaves, renormalised
+   distribution that the one before leaves, renormalised: ``batch_sampling``, for all rows of a
+   step at once
 
-Reported log probabilities are the model's own, before any of it. ``batch_sampling`` draws the
-same tokens for all rows of a step at once; a row that needs the whole order of its vocabulary
-comes here.
+Reported log probabilities are the model's own, before any of it.
 """
 
 from __future__ import annotations
@@ -25,6 +24,11 @@ from components.text.chat.chat_tokenizer import TEMPERATURE
 
 Logits = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+
+SHARES_AHEAD = 64
+"""Random numbers drawn at once."""
+BELOW_ONE = 1 - 2**-50
+"""A share of a sum, rounded, would else reach the sum once in 10^16 draws."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +87,10 @@ class TokenSampler:
         # A greedy answer needs no generator, which takes 20 us to seed.
         self._random = np.random.default_rng(sampling.seed) if sampling.temperature > 0 else None
         needs_prompt = sampling.repetition_penalty != 1
+        self._shares: list[float] = []
+        """Random numbers drawn ahead, the next one last."""
         self._prompt = np.unique(np.asarray(prompt if needs_prompt else (), dtype=np.int64))
         self._counts: dict[int, int] = {}
-
-    def draw(self, logits: Logits, allowed: Mask | None = None) -> int:
-        """Draw the next token from logits [v], among those allowed [v]."""
-        token = self.pick(self.adjust(logits, allowed))
-        self.count(token)
-        return token
 
     def describe(self, logits: Logits, token: int) -> TokenLogprobs | None:
         """Log probabilities of a drawn token; None where the request wants none."""
@@ -126,43 +126,13 @@ class TokenSampler:
         if self.sampling.penalizes:
             self._counts[token] = self._counts.get(token, 0) + 1
 
-    def pick(self, logits: Logits, share: float | None = None) -> int:
-        """Draw from adjusted logits [v], by the order of the whole vocabulary.
-
-        Args:
-            logits: after ``adjust``.
-            share: the draw's random number; None takes the next one.
-        """
-        params = self.sampling
-        if params.temperature <= 0:
-            return int(logits.argmax())
-        highest = logits.max()
-        if not np.isfinite(highest):  # no token is allowed, or the model gave no number
-            return int(logits.argmax())
-        shifted = logits - highest
-        ranked = -np.sort(-shifted)
-        weights = np.exp(ranked.astype(np.float64) * (1 / params.temperature))
-        kept = max(1, int(np.count_nonzero(weights >= params.min_p)))  # the likeliest weight is 1
-        if params.top_k > 0:
-            kept = min(kept, params.top_k)
-        cumulated = weights[:kept].cumsum()
-        total = cumulated[-1]
-        if kept == len(weights):  # in the vocabulary's order, a sum that needs no sorting
-            total = np.exp(shifted.astype(np.float64) * (1 / params.temperature)).sum()
-        if params.top_p < 1:
-            # The token that crosses the threshold still belongs to the nucleus.
-            kept = min(int(np.searchsorted(cumulated, params.top_p * total)) + 1, kept)
-            total = cumulated[kept - 1]
-        share = self.next_share() if share is None else share
-        rank = min(int(np.searchsorted(cumulated[:kept], share * total, side="right")), kept - 1)
-        # Equal logits rank in the vocabulary's order, so values are sorted and places are not.
-        ties = rank - int(np.searchsorted(-ranked, -ranked[rank]))
-        return int(np.flatnonzero(shifted == ranked[rank])[ties])
-
     def next_share(self) -> float:
-        """The draw's random number, from 0 to 1, before it is taken."""
-        assert self._random is not None
-        return float(self._random.random())
+        """The next random number of the answer's draws, from 0 to just below 1."""
+        if not self._shares:
+            assert self._random is not None
+            # Many at once are the same numbers as one by one, at a third of the time.
+            self._shares = (self._random.random(SHARES_AHEAD) * BELOW_ONE).tolist()[::-1]
+        return self._shares.pop()
 
 
 def likeliest(values: NDArray[np.float64], count: int) -> NDArray[np.intp]:

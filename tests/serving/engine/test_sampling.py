@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from serving.engine.batch_sampling import BatchSampler
 from serving.engine.sampling import SamplingParams, TokenSampler
 
 LOGITS = np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32))
 
 
 def draws(sampling: SamplingParams, n: int = 4000) -> list[int]:
-    sampler = TokenSampler(sampling)
-    return [sampler.draw(LOGITS) for _ in range(n)]
+    samplers, batch = [TokenSampler(sampling)], BatchSampler()
+    return [batch.draw(samplers, LOGITS[None])[0] for _ in range(n)]
 
 
 def test_temperature_zero_is_greedy() -> None:
@@ -35,3 +36,10 @@ def test_equal_seeds_draw_equally_and_none_draws_anew() -> None:
     assert draws(SamplingParams(seed=7), 50) == draws(SamplingParams(seed=7), 50)
     assert draws(SamplingParams(seed=7), 50) != draws(SamplingParams(seed=8), 50)
     assert draws(SamplingParams(), 50) != draws(SamplingParams(), 50)
+
+
+def test_random_numbers_drawn_ahead_are_those_of_the_seed() -> None:
+    sampler, random = TokenSampler(SamplingParams(temperature=1, seed=7)), np.random.default_rng(7)
+    shares = [sampler.next_share() for _ in range(200)]
+    assert np.allclose(shares, [random.random() for _ in range(200)], rtol=1e-14)
+    assert max(shares) < 1
