@@ -74,19 +74,24 @@ class RowBuffers:
         shape = (self.most_rows, self.blocks * BLOCK)
         self.weights: Weights = np.zeros(shape, dtype=np.float32)
         self.likelier: Weights = np.zeros(shape, dtype=np.float32)
-        """1 for the tokens that a sum counts, else 0."""
+        """Weights of some rows, 0 for the tokens that a sum leaves out."""
 
     def sum_blocks(self, count: int) -> Weights:
         """Weight of each block of the first rows [count, blocks]."""
         sums: Weights = np.vecdot(self._split(self.weights, count), _ONES)
         return sums
 
-    def sum_likelier(self, least: Weights) -> Sums:
-        """Weight of the tokens that weigh more than so much [rows], for each row."""
-        count = len(least)
-        weights, likelier = self.weights[:count], self.likelier[:count]
-        np.greater(weights, least[:, None], out=likelier)
-        sums = np.vecdot(self._split(weights, count), self._split(likelier, count))
+    def sum_likelier(self, rows: NDArray[np.intp], least: Weights) -> Sums:
+        """Weight of the tokens that weigh more than so much, of some rows.
+
+        Args:
+            rows: places of theirs.
+            least: weight for each.
+        """
+        likelier = self.likelier[: len(rows)]
+        self.weights.take(rows, axis=0, out=likelier, mode="clip")  # "raise" copies once more
+        likelier *= likelier > least[:, None]
+        sums = np.vecdot(self._split(likelier, len(rows)), _ONES)
         # A reduction that casts adds in pieces of numpy's buffer, whatever rows they belong to.
         cumulated: Sums = np.add.accumulate(sums, axis=1, dtype=np.float64)
         return cumulated[:, -1]
@@ -164,21 +169,19 @@ class WeighedRows:
             totals: weight of each row; not a number for those that keep their token.
         """
         weighs = self._buffers.weights[self._rows, drawn]
-        accepted = ~(weighs < self._min_p)
-        bounds = totals
+        bounds, rejected = totals, weighs < self._min_p
         if self._narrows:
             if self._bounds:  # the nucleus is one of what min-p leaves
-                bounds = self._buffers.sum_likelier(np.nextafter(self._min_p, np.float32(-1)))
+                below = np.nextafter(self._min_p, np.float32(-1))
+                bounds = self._buffers.sum_likelier(self._rows, below)
             nuclei = self._top_p * bounds
             # Without it the others weigh less than the nucleus: so do those that are likelier.
-            inside = bounds - weighs < nuclei
-            if not inside.all():
-                inside |= ~(self._buffers.sum_likelier(weighs) >= nuclei)
-            accepted &= inside
+            unsure = np.flatnonzero(bounds - weighs >= nuclei)
+            if len(unsure):
+                likelier = self._buffers.sum_likelier(unsure, weighs[unsure])
+                rejected[unsure] |= likelier >= nuclei[unsure]
             bounds = nuclei
-        if accepted.all():
-            return
-        for row in np.flatnonzero(~accepted & (totals >= 1)).tolist():
+        for row in np.flatnonzero(rejected).tolist():
             tokens[row] = self._draw_likelier(row, weighs[row], float(bounds[row]))
 
     def _draw_likelier(self, row: int, rejected: np.float32, nucleus: float) -> int:
@@ -199,7 +202,9 @@ class WeighedRows:
         share = self._samplers[row].next_share()
         rank = int(cumulated.searchsorted(share * cumulated[kept - 1], side="right"))
         equals = np.flatnonzero(weights == ranked[rank])
-        return int(equals[rank - np.count_nonzero(ranked > ranked[rank])])
+        # Equal weights rank in the vocabulary's order.
+        tie = rank - np.count_nonzero(ranked > ranked[rank]) if len(equals) > 1 else 0
+        return int(equals[tie])
 
 
 class RankedRows:

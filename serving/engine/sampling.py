@@ -97,10 +97,15 @@ class TokenSampler:
         count = self.sampling.logprobs
         if count is None:
             return None
-        wide = logits.astype(np.float64)
-        logprobs = wide - wide.max() - np.log(np.exp(wide - wide.max()).sum())
-        top = tuple((int(other), float(logprobs[other])) for other in likeliest(logprobs, count))
-        return TokenLogprobs(token, float(logprobs[token]), top)
+        highest = logits.max()
+        total = np.exp(logits - highest).sum(dtype=np.float64)
+        log_total = float(highest) + float(np.log(total))
+        top = likeliest(logits, count).tolist()
+        return TokenLogprobs(
+            token,
+            float(logits[token]) - log_total,
+            tuple((other, float(logits[other]) - log_total) for other in top),
+        )
 
     def adjust(self, logits: Logits, allowed: Mask | None = None) -> Logits:
         """Logits after penalties, bias and constraint; the given array stays as it is."""
@@ -118,7 +123,7 @@ class TokenSampler:
         for token, bias in params.logit_bias.items():
             adjusted[token] += bias
         if allowed is not None:
-            adjusted = np.where(allowed[: len(adjusted)], adjusted, -np.inf).astype(np.float32)
+            np.copyto(adjusted, -np.inf, where=~allowed[: len(adjusted)])
         return adjusted
 
     def count(self, token: int) -> None:
@@ -135,7 +140,7 @@ class TokenSampler:
         return self._shares.pop()
 
 
-def likeliest(values: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+def likeliest(values: Logits, count: int) -> NDArray[np.intp]:
     """Places of the ``count`` highest values, the highest first, equal ones in their order."""
     if not 0 < count < len(values):
         return np.argsort(-values, kind="stable")[:count]

@@ -43,3 +43,18 @@ def test_random_numbers_drawn_ahead_are_those_of_the_seed() -> None:
     shares = [sampler.next_share() for _ in range(200)]
     assert np.allclose(shares, [random.random() for _ in range(200)], rtol=1e-14)
     assert max(shares) < 1
+
+
+def test_described_log_probabilities_are_the_model_s_own() -> None:
+    random = np.random.default_rng(3)
+    logits = (random.normal(size=4096) * 5 + 30).astype(np.float32)
+    wide = logits.astype(np.float64)
+    logprobs = wide - wide.max() - np.log(np.exp(wide - wide.max()).sum())
+    described = TokenSampler(SamplingParams(temperature=0.3, top_p=0.1, logprobs=4)).describe(
+        logits, 77
+    )
+    assert described is not None
+    assert abs(described.logprob - logprobs[77]) < 1e-6
+    places = np.argsort(-logprobs)[:4].tolist()
+    assert [token for token, _ in described.top] == places
+    assert np.allclose([value for _, value in described.top], logprobs[places], atol=1e-6)
