@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.core.errors import ConfigError
-from components.core.process.ports import port_refusal
-from components.core.settings import (
+from components.core.endpoint_settings import (
     ADAPTERS_VARIABLE,
     DRAIN_VARIABLE,
     ENDPOINT_LIMITS_VARIABLE,
-    Settings,
-    export_variables,
 )
+from components.core.environment import export_variables
+from components.core.errors import ConfigError
+from components.core.process.ports import port_refusal
+from components.core.settings import Settings
 from components.publish.bento_folders import (
     bentos_folder,
     check_bento_files,

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.websockets import WebSocket
 
-from components.core.settings import endpoint_api_key
+from components.core.endpoint_settings import endpoint_api_key
 from serving.api.api_router import check_reading, refuse_socket
 from serving.api.auth import check_caller, check_framing
 from serving.api.error_responses import ApiError, loading_error, stopping_error

@@ -10,7 +10,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from components.core.settings import shares_metrics
+from components.core.endpoint_settings import shares_metrics
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

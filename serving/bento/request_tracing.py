@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from components.core.endpoint_settings import TRACE_RECEIVER_VARIABLE, trace_receiver
 from components.core.errors import ConfigError
-from components.core.settings import TRACE_RECEIVER_VARIABLE, trace_receiver
 from serving.bento.request_metrics import find_route
 from serving.engine.generation import Generation, collect_generations
 

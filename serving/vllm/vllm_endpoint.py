@@ -18,10 +18,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket
 
 from components.core import log
+from components.core.endpoint_settings import endpoint_api_key
 from components.core.errors import MillError
 from components.core.process import shutdown
 from components.core.process.failure_line import report_failure
-from components.core.settings import endpoint_api_key
 from serving.api.api_router import check_reading, refuse_socket
 from serving.api.auth import RequestGuard, check_caller, check_framing
 from serving.api.error_responses import ApiError, loading_error

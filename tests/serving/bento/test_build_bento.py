@@ -19,8 +19,10 @@ import pytest
 import yaml
 
 from components.core.action import Change, Workspace
+from components.core.endpoint_settings import ENDPOINT_LIMITS_VARIABLE
+from components.core.environment import child_environment
 from components.core.errors import ConfigError, DataError, GateFailed, MillError
-from components.core.settings import ENDPOINT_LIMITS_VARIABLE, Settings, child_environment
+from components.core.settings import Settings
 from components.core.stats.figures import read_report
 from components.core.store.artifact import Bento, Bundle, Lineage, ModelVersion
 from components.core.store.workdir import Workdir

@@ -12,8 +12,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from components.core.endpoint_settings import TRACE_RECEIVER_VARIABLE
 from components.core.errors import ConfigError
-from components.core.settings import TRACE_RECEIVER_VARIABLE
 from serving.api.answers.loaded_model import LoadedModel
 from serving.api.openai_endpoint import create_app
 from serving.bento.endpoint_app import EndpointApp, LoadedEndpoint

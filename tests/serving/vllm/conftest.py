@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+from components.core.environment import child_environment
 from components.core.process.ports import free_port
 from components.core.process.process_tree import kill_process_tree
-from components.core.settings import child_environment
 from serving.vllm.vllm_program import VllmSpec
 
 
