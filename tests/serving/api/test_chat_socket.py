@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import serving.bento.service  # noqa: F401  (it installs the protocols)
 from serving.api.answers.loaded_model import LoadedModel
 from serving.api.openai_endpoint import create_app
 from serving.bento.endpoint_app import EndpointApp, LoadedEndpoint
+from tests.serving.server_thread import serve_in_thread
 
 MakeServed = Callable[..., LoadedModel]
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "What does json.dumps do?"}]}
@@ -39,18 +39,8 @@ def serving_endpoint(served: LoadedModel, key: str | None = None) -> Iterator[in
     endpoint = LoadedEndpoint()
     endpoint.open(served, create_app(served, key))
     config = uvicorn.Config(EndpointApp(bentoml_app, endpoint), log_level="error")
-    server = uvicorn.Server(config)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join(10)
+    with serve_in_thread(config) as port:
+        yield port
 
 
 def connecting(port: int, **options: Any) -> ClientConnection:
