@@ -17,6 +17,7 @@ from components.core.settings import (
     Settings,
     export_variables,
 )
+from components.core.settings import drain_seconds as read_drain_seconds
 from components.publish.bento_folders import (
     bentos_folder,
     check_bento_files,
@@ -94,6 +95,9 @@ def serve_forever(
         DataError: the Bento is damaged.
     """
     check_host(host, settings.api_key)
+    if drain_seconds is not None:
+        export_variables({DRAIN_VARIABLE: str(drain_seconds)})
+    read_drain_seconds()  # a value that makes no sense is refused before anything is found
     entry = choose_version(settings, model) if model else require_champion(settings)
     folders = parse_adapters(adapters, entry.model)
     program = find_program(settings, entry, engine, adapters=folders, limits=limits or {})
@@ -119,8 +123,6 @@ def serve_forever(
                 f"{entry.model}'s champion moved last; `modelmill serve {others[0]}` serves "
                 f"another ({', '.join(others)})\n"
             )
-    if drain_seconds is not None:
-        export_variables({DRAIN_VARIABLE: str(drain_seconds)})
     program.exec_server(host, port, as_json=as_json)
 
 
