@@ -13,6 +13,7 @@ from components.core.endpoint_settings import (
     DRAIN_VARIABLE,
     ENDPOINT_LIMITS_VARIABLE,
 )
+from components.core.endpoint_settings import drain_seconds as read_drain_seconds
 from components.core.environment import export_variables
 from components.core.errors import ConfigError
 from components.core.process.ports import port_refusal
@@ -94,6 +95,9 @@ def serve_forever(
         DataError: the Bento is damaged.
     """
     check_host(host, settings.api_key)
+    if drain_seconds is not None:
+        export_variables({DRAIN_VARIABLE: str(drain_seconds)})
+    read_drain_seconds()  # a value that makes no sense is refused before anything is found
     entry = choose_version(settings, model) if model else require_champion(settings)
     folders = parse_adapters(adapters, entry.model)
     program = find_program(settings, entry, engine, adapters=folders, limits=limits or {})
@@ -105,8 +109,6 @@ def serve_forever(
         _announce_text(entry, program, address, list(folders), settings.api_key)
         if model is None:
             _name_other_champions(settings, entry.model)
-    if drain_seconds is not None:
-        export_variables({DRAIN_VARIABLE: str(drain_seconds)})
     program.exec_server(host, port, as_json=as_json)
 
 

@@ -50,6 +50,7 @@ class MemoryBatch:
         assert length <= len(prefix)
         self.rows[row] = prefix[:length].tolist()
 
+    steps_as_it_reads: ClassVar[bool] = True
     most_guesses: ClassVar[int] = 0
 
     def check_guesses(self, tokens: Sequence[int]) -> Logits:

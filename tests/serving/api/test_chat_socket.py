@@ -170,3 +170,46 @@ def test_hanging_up_frees_the_slot(make_served: MakeServed) -> None:
             time.sleep(0.02)
         assert served.engine.busy == (0, 0)
         assert served.engine.counts.completion_tokens < 90_000
+
+
+def read_metrics(port: int) -> dict[str, float]:
+    """Values of the page of metrics, by their whole names."""
+    page = httpx.get(f"http://localhost:{port}/metrics").text
+    lines = [line.rpartition(" ") for line in page.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
+
+
+def test_sockets_and_their_requests_are_counted(
+    make_served: MakeServed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    route = 'endpoint="/v1/chat/completions"'
+    total, seconds = "bentoml_service_request_total", "bentoml_service_request_duration_seconds"
+    is_open = f"modelmill_websockets_open{{{route}}}"
+    with serving_endpoint(make_served(slots=1, queue=1)) as port:
+        with connecting(port) as client, connecting(port):
+            with pytest.raises(InvalidStatus):
+                connecting(port)
+            for asked in (ASK, ASK, {**ASK, "temperature": -1}):
+                client.send(json.dumps({**asked, "max_tokens": 3}))
+            read_answer(client)
+            read_answer(client)
+            assert "error" in json.loads(client.recv(timeout=20))
+            assert read_metrics(port)[is_open] == 2
+        with pytest.raises(InvalidStatus):
+            connect(f"ws://localhost:{port}/v1/nothing-1", proxy=None)
+        httpx.post(f"http://localhost:{port}/v1/chat/completions", json={**ASK, "max_tokens": 3})
+        ends = time.monotonic() + 20
+        while (figures := read_metrics(port))[is_open] and time.monotonic() < ends:
+            time.sleep(0.02)
+    assert figures[is_open] == 0
+    counted = {name: value for name, value in figures.items() if name.startswith(f"{total}{{")}
+    assert counted == {
+        f'{total}{{{route},http_response_code="200",protocol="websocket"}}': 2,
+        f'{total}{{{route},http_response_code="400",protocol="websocket"}}': 1,
+        f'{total}{{{route},http_response_code="429",protocol="websocket"}}': 1,
+        f'{total}{{{route},http_response_code="200",protocol="http"}}': 1,
+        f'{total}{{endpoint="other",http_response_code="404",protocol="websocket"}}': 1,
+    }
+    timed = f'{seconds}_count{{{route},http_response_code="200",protocol="websocket"}}'
+    assert figures[timed] == 2
