@@ -19,7 +19,7 @@ import psutil
 from components.core.errors import ConfigError
 from components.core.io.atomic_write import write_atomically
 from components.core.process.usable_cores import usable_cores
-from components.core.settings import MEASURE_THREADS, thread_count
+from components.core.thread_settings import MEASURE_THREADS, thread_count
 from components.core.training_speed import processor_name
 
 HEAD = """# Benchmarks

@@ -10,9 +10,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from components.core.environment import child_environment
 from components.core.errors import ConfigError, MillError
 from components.core.process.process_tree import kill_process_tree
-from components.core.settings import Settings, child_environment
+from components.core.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = Path(__file__).with_name("peers")

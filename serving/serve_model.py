@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.core.errors import ConfigError
-from components.core.process.ports import port_refusal
-from components.core.settings import (
+from components.core.endpoint_settings import (
     ADAPTERS_VARIABLE,
     DRAIN_VARIABLE,
     ENDPOINT_LIMITS_VARIABLE,
-    Settings,
-    export_variables,
 )
+from components.core.endpoint_settings import drain_seconds as read_drain_seconds
+from components.core.environment import export_variables
+from components.core.errors import ConfigError
+from components.core.process.ports import port_refusal
+from components.core.settings import Settings
 from components.publish.bento_folders import (
     bentos_folder,
     check_bento_files,
@@ -94,34 +95,55 @@ def serve_forever(
         DataError: the Bento is damaged.
     """
     check_host(host, settings.api_key)
+    if drain_seconds is not None:
+        export_variables({DRAIN_VARIABLE: str(drain_seconds)})
+    read_drain_seconds()  # a value that makes no sense is refused before anything is found
     entry = choose_version(settings, model) if model else require_champion(settings)
     folders = parse_adapters(adapters, entry.model)
     program = find_program(settings, entry, engine, adapters=folders, limits=limits or {})
     _check_port(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     if as_json:
-        announcement = {"model": entry.model, "version": str(entry.version), "address": address}
-        served = {"bento" if program.engine == "onnx" else "folder": str(program.folder)}
-        line = json.dumps({**announcement, "engine": program.engine, **served})
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        _announce_json(entry, program, address)
     else:
-        key = "with MODELMILL_API_KEY" if settings.api_key else "from this machine, without a key"
-        named = f"{entry.model} version {entry.version}"
-        if program.engine != "onnx":
-            named += f" by {program.engine}"
-        if adapters:
-            named += f" with the adapters {', '.join(folders)}"
-        sys.stderr.write(f"serving {named} at {address} ({key}); Ctrl+C stops it\n")
-        others = list_other_champions(settings, entry.model)
-        if model is None and others:
-            sys.stderr.write(
-                f"{entry.model}'s champion moved last; `modelmill serve {others[0]}` serves "
-                f"another ({', '.join(others)})\n"
-            )
-    if drain_seconds is not None:
-        export_variables({DRAIN_VARIABLE: str(drain_seconds)})
+        _announce_text(entry, program, address, list(folders), settings.api_key)
+        if model is None:
+            _name_other_champions(settings, entry.model)
     program.exec_server(host, port, as_json=as_json)
+
+
+def _announce_json(entry: RegisteredVersion, program: EngineProgram, address: str) -> None:
+    announcement = {"model": entry.model, "version": str(entry.version), "address": address}
+    served = {"bento" if program.engine == "onnx" else "folder": str(program.folder)}
+    line = json.dumps({**announcement, "engine": program.engine, **served})
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _announce_text(
+    entry: RegisteredVersion,
+    program: EngineProgram,
+    address: str,
+    adapters: Sequence[str],
+    api_key: str | None,
+) -> None:
+    access = "with MODELMILL_API_KEY" if api_key else "from this machine, without a key"
+    named = f"{entry.model} version {entry.version}"
+    if program.engine != "onnx":
+        named += f" by {program.engine}"
+    if adapters:
+        named += f" with the adapters {', '.join(adapters)}"
+    sys.stderr.write(f"serving {named} at {address} ({access}); Ctrl+C stops it\n")
+
+
+def _name_other_champions(settings: Settings, served: str) -> None:
+    """Say which other models have a champion, and how to serve them."""
+    others = list_other_champions(settings, served)
+    if others:
+        sys.stderr.write(
+            f"{served}'s champion moved last; `modelmill serve {others[0]}` serves "
+            f"another ({', '.join(others)})\n"
+        )
 
 
 def find_program(

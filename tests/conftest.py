@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from components.core.settings import export_spin
 from components.core.store.artifact import Corpus
 from components.core.store.document_rows import DOCUMENT_SCHEMA, document_id, shard_of
 from components.core.store.shards import shard_name, write_shard
 from components.core.store.workdir import Workdir
+from components.core.thread_settings import export_spin
 
 os.environ.setdefault("MODELMILL_THREADS", "1")
 """Digests are compared all over the tests; what is started from one inherits it."""

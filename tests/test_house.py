@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -36,6 +37,18 @@ def test_no_folder_holds_more_files_than_one_reads() -> None:
 def test_no_module_imports_itself_by_way_of_others() -> None:
     circles = house_rules.import_circles()
     assert not circles, "\n".join(circles)
+
+
+def test_the_settings_alone_read_the_environment() -> None:
+    names = ("settings", "environment", "endpoint_settings", "thread_settings")
+    readers = {
+        path.as_posix()
+        for path, tree in house_rules.sources()
+        if path.parts[0] != "benchmarks"  # a bench hands its whole environment to a peer's program
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv")
+    }
+    assert readers == {f"components/core/{name}.py" for name in names}
 
 
 def test_every_folder_of_modules_is_a_package() -> None:

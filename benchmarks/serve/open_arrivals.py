@@ -38,6 +38,7 @@ from serving.api.limits import EndpointLimits
 FIRST_TOKEN_SECONDS = 0.1
 LEAST_GOODPUT, REFUSED_SECONDS, RECOVERED_SECONDS = 0.9, 0.05, 2.0
 _OVERLOAD = 3.0
+_OVERLOADED = "overload of 3 times saturation"
 _SEED = 17
 _PROBES_A_SECOND, _PROBE_SECONDS = 10, 8.0
 """Small requests after an overload, by which its end is seen."""
@@ -180,41 +181,42 @@ def overload_figures(
     goodput = count_tokens(inside) / (end - begin) / peak.tokens_per_second
     refused = [r for r in load if r.status == 429]
     broken = [r for r in load if not r.whole and r.status != 429]
-    name = "overload of 3 times saturation"
     count = f"{len(load)} requests, {len(refused)} refused, {len(broken)} broken"
     figures = [
         BenchFigure.against_target(
-            f"{name}: goodput, share of the peak",
+            f"{_OVERLOADED}: goodput, share of the peak",
             goodput,
             "",
             LEAST_GOODPUT,
             better="higher",
             note=f"{count}; peak {peak.tokens_per_second:,.0f} tokens/s",
         ),
-        BenchFigure.against_target(f"{name}: broken answers", len(broken), "", 0),
+        BenchFigure.against_target(f"{_OVERLOADED}: broken answers", len(broken), "", 0),
     ]
     if refused:
-        waits = [(r.head_at - r.due) * 1e3 for r in refused]
-        figures.append(
-            BenchFigure.against_target(
-                f"{name}: time to a refusal, 99th percentile",
-                float(np.quantile(waits, 0.99)),
-                "ms",
-                REFUSED_SECONDS * 1e3,
-                note=f"median {np.median(waits):.1f}, largest {max(waits):.0f}",
-            )
-        )
-    recovery = recovery_seconds(probes)
+        figures.append(_refusal_figure(refused))
     figures.append(
         BenchFigure.against_target(
-            f"{name}: recovered after",
-            recovery,
+            f"{_OVERLOADED}: recovered after",
+            recovery_seconds(probes),
             "s",
             RECOVERED_SECONDS,
             note=f"from then on all first tokens within {FIRST_TOKEN_SECONDS * 1e3:.0f} ms",
         )
     )
     return figures
+
+
+def _refusal_figure(refused: Sequence[StreamRecord]) -> BenchFigure:
+    """Time from a request's due time to the head of its refusal."""
+    waits = [(r.head_at - r.due) * 1e3 for r in refused]
+    return BenchFigure.against_target(
+        f"{_OVERLOADED}: time to a refusal, 99th percentile",
+        float(np.quantile(waits, 0.99)),
+        "ms",
+        REFUSED_SECONDS * 1e3,
+        note=f"median {np.median(waits):.1f}, largest {max(waits):.0f}",
+    )
 
 
 def recovery_seconds(probes: Sequence[StreamRecord]) -> float:

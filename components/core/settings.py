@@ -1,16 +1,16 @@
-"""Settings of the process: the only place that reads the environment, with all telemetry off."""
+"""Settings of the process and folders of its workspace, with all telemetry off."""
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
 
+from components.core.endpoint_settings import endpoint_api_key
+from components.core.environment import export_variables, http_address
 from components.core.errors import ConfigError
 from components.core.log import get_logger
+from components.core.thread_settings import Spin, spin_setting, spin_variables, thread_count
 from components.core.workspace_layout import check_layout
 
 CHECKOUT_MARKER = "prefect.yaml"
@@ -31,37 +31,10 @@ TELEMETRY_OFF = {
 """Every switch of every package that would report home or reach a hub."""
 
 HISTORY_DAYS = 30
-
-
-THREADS_VARIABLE = "MODELMILL_THREADS"
-MEASURE_THREADS = "measure"
-MAX_THREADS = 1024
-ADAPTERS_VARIABLE = "MODELMILL_ADAPTERS"
-"""Folder of a graph with adapters that is served in place of the Bento's; ``serve`` sets it."""
-ENDPOINT_LIMITS_VARIABLE = "MODELMILL_ENDPOINT_LIMITS"
-"""JSON object of an endpoint's limits that replace those of its Bento; ``serve`` sets it."""
-DRAIN_VARIABLE = "MODELMILL_DRAIN_SECONDS"
-DRAIN_SECONDS = 25.0
-"""Of the 30 s that Kubernetes gives a pod to end, 5 s remain to end what is cut then."""
-_MOST_DRAIN_SECONDS = 86400.0
-"""As long as BentoML's supervisor waits for a worker."""
-TRACE_RECEIVER_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
-"""OpenTelemetry's own variable: address that receives spans by OTLP over HTTP."""
-Spin = Literal["none", "short", "long"]
-"""Time that a waiting OpenMP thread spins on its core before it sleeps."""
-SPINS: dict[str, Spin] = {"none": "none", "short": "short", "long": "long"}
-SPIN_COUNTS: dict[Spin, str] = {"none": "0", "short": "1000"}
-"""GOMP_SPINCOUNT of each setting. 1,000 turns are some tens of microseconds: the time between two
-parallel regions of a step, and little of a scheduler's time slice. ``long`` keeps the library's own
-default (300,000 turns where it knows of no other programs), which a busy neighbour slows most."""
-
-
 PREFECT_STARTUP_VARIABLE = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
 """Seconds that a run waits for the server it starts; Prefect's 20 are few on a busy machine."""
 PREFECT_CONSOLE_LEVEL_VARIABLE = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 """Level of Prefect's log on the terminal, also its server's; a service may set INFO."""
-
-
 _MLFLOW_URI_VARIABLE, _DATABASE = "MLFLOW_TRACKING_URI", "/mlflow/mlflow.db"
 log = get_logger(__name__)
 
@@ -188,9 +161,9 @@ def load_settings() -> Settings:
         home=home,
         reference_data=Path(reference) if reference else Path("../shared/reference-data").resolve(),
         api_key=endpoint_api_key(),
-        prefect_api_url=_http_address("PREFECT_API_URL", "/api"),
+        prefect_api_url=http_address("PREFECT_API_URL", "/api"),
         history_days=_history_days(os.environ.get("MODELMILL_HISTORY_DAYS")),
-        openlineage_url=_http_address("MODELMILL_OPENLINEAGE_URL"),
+        openlineage_url=http_address("MODELMILL_OPENLINEAGE_URL"),
         threads=thread_count(),
         spin=spin_setting(),
         peers_python=Path(peers).expanduser() if peers else None,
@@ -200,31 +173,6 @@ def load_settings() -> Settings:
     _warn_of_other_mlflow(settings)
     export_variables(_package_variables(settings))
     return settings
-
-
-def _http_address(name: str, path: str = "") -> str | None:
-    """HTTP address in a variable; None where it is not set.
-
-    Args:
-        name: name of the variable.
-        path: usual path of such an address, for the message.
-
-    Raises:
-        ConfigError: it is no http address.
-    """
-    address = os.environ.get(name)
-    if not address:
-        return None
-    try:
-        parts = urlsplit(address)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:  # a port that is no number, a bracket that does not close
-        valid = False
-    if not valid:
-        host = address.rpartition("://")[2].partition("/")[0] or "127.0.0.1"
-        likely = f"http://{host}{path}"
-        raise ConfigError(f"{name}={address}: not an address; give all of it, such as {likely}")
-    return address
 
 
 def _warn_of_other_mlflow(settings: Settings) -> None:
@@ -286,152 +234,9 @@ def _history_days(configured: str | None) -> int:
     return int(configured)
 
 
-def thread_count() -> int | None:
-    """Number of threads that the user set; None has it measured.
-
-    Apart from ``load_settings``, since a Bento is served where there is no workspace.
-
-    Raises:
-        ConfigError: it is neither a number nor ``measure``.
-    """
-    setting = os.environ.get(THREADS_VARIABLE) or MEASURE_THREADS
-    if setting == MEASURE_THREADS:
-        return None
-    if not setting.isdecimal() or not 1 <= int(setting) <= MAX_THREADS:
-        raise ConfigError(
-            f"{THREADS_VARIABLE}={setting}: give a number, 1 to {MAX_THREADS}, or {MEASURE_THREADS}"
-        )
-    return int(setting)
-
-
-def openmp_threads() -> int | None:
-    """Limit that the user's OMP_NUM_THREADS sets; None where it names no number."""
-    setting = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(setting) if setting.isdecimal() and int(setting) else None
-
-
-def spin_setting() -> Spin:
-    """Spin setting of the user, ``short`` by default.
-
-    Raises:
-        ConfigError: MODELMILL_SPIN is none of the settings.
-    """
-    setting = os.environ.get("MODELMILL_SPIN") or "short"
-    if setting not in SPINS:
-        raise ConfigError(f"MODELMILL_SPIN={setting}: give one of {', '.join(SPINS)}")
-    return SPINS[setting]
-
-
-def export_spin() -> None:
-    """Export OpenMP's spin count, which it reads once, when torch is imported."""
-    export_variables(_spin_variables(spin_setting()))
-
-
-def _spin_variables(chosen: Spin) -> dict[str, str]:
-    """OpenMP's variables for a spin setting; none where the user has set one."""
-    if (
-        chosen not in SPIN_COUNTS
-        or "GOMP_SPINCOUNT" in os.environ
-        or "OMP_WAIT_POLICY" in os.environ
-    ):
-        return {}
-    return {"GOMP_SPINCOUNT": SPIN_COUNTS[chosen]}
-
-
 def telemetry_switches() -> dict[str, bool]:
     """Telemetry switch -> whether this process and its children have it set."""
     return {name: os.environ.get(name) == value for name, value in TELEMETRY_OFF.items()}
-
-
-def export_variables(values: dict[str, str]) -> None:
-    """Set variables that packages read from the environment when they are imported."""
-    os.environ.update(values)
-
-
-def environment_variable(name: str) -> str | None:
-    """Value of a variable that a config references as ``${NAME}``; None where it is not set."""
-    return os.environ.get(name)
-
-
-def bentoml_home() -> Path:
-    """BentoML's home as its variable says, or its default."""
-    return Path(os.environ.get("BENTOML_HOME") or Path.home() / "bentoml").expanduser().resolve()
-
-
-def shares_metrics() -> bool:
-    """The processes of this server share a folder of prometheus_client's files."""
-    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
-
-
-def endpoint_api_key() -> str | None:
-    """Key of the endpoint, apart from ``load_settings``: a Bento is served without a workspace.
-
-    White space at its ends is none of it: a file that holds a secret often ends with a line break.
-
-    Raises:
-        ConfigError: the variable holds white space alone, or a sign that no header can carry.
-    """
-    given = os.environ.get("MODELMILL_API_KEY") or None
-    key = given and given.strip()
-    if key == "":
-        raise ConfigError("MODELMILL_API_KEY holds white space alone: give a key, or unset it")
-    if key and not key.isprintable():
-        raise ConfigError(
-            "MODELMILL_API_KEY holds a line break, a control character or bytes that are no "
-            "UTF-8, which no request could carry: give another key"
-        )
-    return key
-
-
-def drain_seconds() -> float:
-    """Longest that answers in progress go on once a server is told to end.
-
-    Raises:
-        ConfigError: the variable is no number of seconds.
-    """
-    text = os.environ.get(DRAIN_VARIABLE) or str(DRAIN_SECONDS)
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= _MOST_DRAIN_SECONDS:
-        raise ConfigError(
-            f"{DRAIN_VARIABLE}={text}: give seconds, from 0 to {_MOST_DRAIN_SECONDS:g}"
-        )
-    return seconds
-
-
-def adapters_folder() -> Path | None:
-    """Folder of the graph with adapters to serve, apart from ``load_settings``; None for none."""
-    folder = os.environ.get(ADAPTERS_VARIABLE)
-    return Path(folder) if folder else None
-
-
-def endpoint_limit_overrides() -> dict[str, object]:
-    """Limits of the endpoint that replace those of its Bento, apart from ``load_settings``.
-
-    Raises:
-        ConfigError: the variable is no JSON object.
-    """
-    text = os.environ.get(ENDPOINT_LIMITS_VARIABLE) or "{}"
-    try:
-        overrides = json.loads(text)
-    except ValueError:
-        overrides = None
-    if not isinstance(overrides, dict):
-        raise ConfigError(
-            f'{ENDPOINT_LIMITS_VARIABLE}={text}: no JSON object; give one such as {{"slots": 8}}'
-        )
-    return overrides
-
-
-def trace_receiver() -> str | None:
-    """Address that receives an endpoint's spans; None where none is set.
-
-    Raises:
-        ConfigError: it is no http address.
-    """
-    return _http_address(TRACE_RECEIVER_VARIABLE)
 
 
 def _package_variables(settings: Settings) -> dict[str, str]:
@@ -455,10 +260,5 @@ def _package_variables(settings: Settings) -> dict[str, str]:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "TOKENIZERS_PARALLELISM": "false",
-        **_spin_variables(settings.spin),
+        **spin_variables(settings.spin),
     }
-
-
-def child_environment(extra: dict[str, str]) -> dict[str, str]:
-    """Environment of a child process: this process's own with ``extra`` on top."""
-    return {**os.environ, **extra}

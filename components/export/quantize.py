@@ -117,21 +117,15 @@ def quantize(
     reference = reference_model(work.artifact_folder(model))
     cases = parity_cases(reference, work.artifact_folder(tokens), config.parity)
     work.progress.advance(note="reference")
-    cached: Parity | None = None
     parity = _measure(target, cases, config, MEASURED_ON, pages)
+    cached: Parity | None = None
     if config.cache != "float32":
         windows = _calibration_windows(work.artifact_folder(tokens), reference.shape.context)
         cached = quantize_cache_of(target, windows, cases, config.cache_parity)
         with_cache = _measure(target, cases, config, f"{MEASURED_ON}, INT8 cache", pages)
-        if cached.passes and with_cache.passes:
-            parity = with_cache
-        elif config.cache == "auto":
-            failing = with_cache if cached.passes else cached
-            log.warning("onnx-int8 keeps its float32 cache: %s", failing)
+        parity, stays = _judge_cache(config, parity, cached, with_cache)
+        if not stays:
             save_graph(graph, target)
-        else:
-            log.warning("onnx-int8 does not pass, since its cache does not: %s", cached)
-            parity = with_cache.model_copy(update={"passes": False})
         record = canonical_json(cached.model_dump(mode="json"))
         write_atomically(work.folder / CACHE_PARITY_FILE, record)
     write_parity(work.folder, parity)
@@ -139,6 +133,27 @@ def quantize(
     moved = {f"cache_{name}": value for name, value in cached.stats.items()} if cached else {}
     stats = {"bytes": size, "bytes_before": before, "matmuls": count, **parity.stats, **moved}
     return work.seal(Export, stats=stats)
+
+
+def _judge_cache(
+    config: QuantizeConfig, plain: Parity, cached: Parity, with_cache: Parity
+) -> tuple[Parity, bool]:
+    """Parity of the form that is exported, and whether that form has the INT8 cache.
+
+    Args:
+        config: says if the cache may stay float32.
+        plain: of the form with a float32 cache, against the torch model.
+        cached: of the INT8 cache, against the same weights with a float32 one.
+        with_cache: of the form with an INT8 cache, against the torch model.
+    """
+    if cached.passes and with_cache.passes:
+        return with_cache, True
+    if config.cache == "auto":
+        failing = with_cache if cached.passes else cached
+        log.warning("onnx-int8 keeps its float32 cache: %s", failing)
+        return plain, False
+    log.warning("onnx-int8 does not pass, since its cache does not: %s", cached)
+    return with_cache.model_copy(update={"passes": False}), True
 
 
 def _measure(

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from components.core import settings
+from components.core.environment import child_environment, environment_variable
 from components.core.errors import ConfigError
 from flows.cli.app import app
 
@@ -29,10 +30,10 @@ def bench(context: typer.Context) -> None:
         raise ConfigError(
             f"bench: there is no {BENCHMARKS_PACKAGE}/ in {root}: run it in a checkout of Modelmill"
         )
-    path = os.pathsep.join(filter(None, [str(root), settings.environment_variable("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(root), environment_variable("PYTHONPATH")]))
     # The benchmark is the command from here on: its output, its signals, its exit code.
     os.execve(  # noqa: S606 - fixed words, and what the user typed
         sys.executable,
         [sys.executable, "-m", BENCHMARKS_PACKAGE, *context.args],
-        settings.child_environment({"PYTHONPATH": path}),
+        child_environment({"PYTHONPATH": path}),
     )

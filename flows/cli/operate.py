@@ -91,6 +91,16 @@ def serve(
             rich_help_panel=LIMITS,
         ),
     ] = None,
+    embedding_inputs: Annotated[
+        int | None,
+        typer.Option(help="Texts in a request for embeddings.", rich_help_panel=LIMITS),
+    ] = None,
+    embedding_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens of all texts in a request for embeddings together.", rich_help_panel=LIMITS
+        ),
+    ] = None,
     drain_seconds: Annotated[
         float | None,
         typer.Option(
@@ -116,6 +126,8 @@ def serve(
         "body_bytes": max_body_bytes,
         "body_seconds": body_seconds,
         "send_seconds": send_seconds,
+        "embedding_inputs": embedding_inputs,
+        "embedding_tokens": embedding_tokens,
     }
     serve_forever(
         settings.load_settings(),

@@ -12,8 +12,8 @@ from typing import Any
 
 from components.core.config.config_errors import ConfigSource, Location
 from components.core.config.env_references import is_secret, list_references, resolve_references
+from components.core.environment import environment_variable
 from components.core.errors import ConfigError
-from components.core.settings import environment_variable
 from flows.configs.text_run import TextRun
 
 SECRET_FIELDS: tuple[Location, ...] = (

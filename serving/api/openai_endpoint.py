@@ -46,18 +46,21 @@ if TYPE_CHECKING:
 def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
     """The routes below ``/v1``, behind the request guard."""
     app = ApiRouter()
+    _add_answer_routes(app, served)
+    _add_model_routes(app, served)
+    _add_token_routes(app, served)
+    document = describe_api(served.model, has_key=bool(api_key))
+
+    @app.get("/openapi.json")
+    async def openapi(_: HttpRequest) -> dict[str, Any]:
+        return document
+
+    return RequestGuard(app, served.limits, api_key)
+
+
+def _add_answer_routes(app: ApiRouter, served: LoadedModel) -> None:
+    """Chat, over a WebSocket too, completions and responses."""
     template_fields = served.prompts.tokenizer.template.message_fields
-
-    @app.get("/models")
-    async def models(_: HttpRequest) -> dict[str, Any]:
-        names = [served.model, *served.adapter_numbers]
-        return {"object": "list", "data": [_card(served, name) for name in names]}
-
-    @app.get("/models/{name}")
-    async def model(http: HttpRequest) -> dict[str, Any]:
-        name = http.path_params["name"]
-        _check_model(served, name)
-        return _card(served, name)
 
     @app.post("/chat/completions")
     async def chat(http: HttpRequest) -> Response:
@@ -83,6 +86,27 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         with name_own_fields():
             return await _respond(served, request, http)
 
+    app.websocket("/chat/completions")(StreamSockets(chat, served.limits).serve)
+
+
+def _add_model_routes(app: ApiRouter, served: LoadedModel) -> None:
+    """Cards of the model and of its adapters."""
+
+    @app.get("/models")
+    async def models(_: HttpRequest) -> dict[str, Any]:
+        names = [served.model, *served.adapter_numbers]
+        return {"object": "list", "data": [_card(served, name) for name in names]}
+
+    @app.get("/models/{name}")
+    async def model(http: HttpRequest) -> dict[str, Any]:
+        name = http.path_params["name"]
+        _check_model(served, name)
+        return _card(served, name)
+
+
+def _add_token_routes(app: ApiRouter, served: LoadedModel) -> None:
+    """Token ids of texts, texts of token ids, and vectors."""
+
     @app.post("/tokenize")
     async def tokenize_prompt(http: HttpRequest) -> dict[str, object]:
         request = parse_request(TokenizeRequest, await http.body())
@@ -95,8 +119,6 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         _check_model(served, request.model)
         return detokenize(request, served.texts)
 
-    app.websocket("/chat/completions")(StreamSockets(chat, served.limits).serve)
-
     @app.post("/embeddings")
     async def embed(http: HttpRequest) -> Response:
         request = parse_request(EmbeddingRequest, await http.body())
@@ -105,14 +127,6 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
         return await create_embeddings(
             request, served.embedder, served.prompts, served.limits, http.receive, adapter=adapter
         )
-
-    document = describe_api(served.model, has_key=bool(api_key))
-
-    @app.get("/openapi.json")
-    async def openapi(_: HttpRequest) -> dict[str, Any]:
-        return document
-
-    return RequestGuard(app, served.limits, api_key)
 
 
 def _card(served: LoadedModel, name: str) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from pydantic import Field
 
 from components.core.action import Change, Workspace, action
 from components.core.config.stage_config import StageConfig
+from components.core.environment import child_environment
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.io.locks import hold_lock
-from components.core.settings import Settings, child_environment
+from components.core.settings import Settings
 from components.core.store.artifact import Bento, Bundle, ModelVersion, digest_value
 from components.publish.bento_folders import (
     BENTO_NAME,

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import uvicorn
 
-from components.core.settings import drain_seconds
+from components.core.endpoint_settings import drain_seconds
 
 DRAINED = "drained"
 """Key in the state of uvicorn's lifespan: the ``DrainedApplication``."""

@@ -7,13 +7,15 @@ the start and end of the process, and its own two documents.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.websockets import WebSocket
 
-from components.core.settings import endpoint_api_key
+from components.core.endpoint_settings import endpoint_api_key
+from serving.api.answers.chat_socket import WATCH_REQUEST
 from serving.api.api_router import check_reading, refuse_socket
 from serving.api.auth import check_caller, check_framing
 from serving.api.error_responses import ApiError, loading_error, stopping_error
@@ -108,11 +110,44 @@ class EndpointApp:
             scope["state"][DRAINED] = self.endpoint
             await self.start(scope, receive, send)
         elif scope["type"] == "websocket":
-            await self._serve_socket(scope, receive, send)
-        elif self.endpoint.tracing is None or not scope["path"].startswith(f"{API_PREFIX}/"):
-            await self.metrics(scope, receive, send)
+            await self._watch_socket(scope, receive, send)
+        elif scope["path"].startswith(f"{API_PREFIX}/"):
+            await self._watch_request(self.metrics, scope, receive, send)
         else:
-            await self.endpoint.tracing.trace(self.metrics, scope, receive, send)
+            await self.metrics(scope, receive, send)
+
+    async def _watch_request(
+        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Run a request in a span, where there is tracing.
+
+        Args:
+            app: answers it.
+            scope: the request's.
+            receive: of the request.
+            send: of the request.
+        """
+        tracing = self.endpoint.tracing
+        if tracing is None:
+            await app(scope, receive, send)
+        else:
+            await tracing.trace(app, scope, receive, send)
+
+    async def _watch_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a WebSocket; its requests are counted and traced as those over HTTP are."""
+
+        async def watch_request(app: ASGIApp, request: Scope, receive: Receive, send: Send) -> None:
+            await self._watch_request(
+                partial(self.metrics.watch_request, app), request, receive, send
+            )
+
+        scope["extensions"] = {**scope.get("extensions", {}), WATCH_REQUEST: watch_request}
+        app = partial(self.metrics.watch_socket, self._serve_socket)
+        tracing = self.endpoint.tracing
+        if tracing is None or not scope["path"].startswith(f"{API_PREFIX}/"):
+            await app(scope, receive, send)
+        else:
+            await tracing.trace_handshake(app, scope, receive, send)
 
     def _hand_limits(self, state: dict[str, object]) -> None:
         """Give the connections the limits that the model came with."""

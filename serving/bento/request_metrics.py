@@ -10,7 +10,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from components.core.settings import shares_metrics
+from components.core.endpoint_settings import shares_metrics
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -39,8 +39,13 @@ FIXED_ROUTES = frozenset(
 OTHER = "other"
 """Label of every address that is no route."""
 _MODEL = re.compile(r"/v1/models/.+")
+_LABELS = ("endpoint", "protocol", "http_response_code")
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 180, 600)
 """Seconds, from a refusal to BentoML's longest answer."""
+
+
+ACCEPTED = 101
+"""Status of the handshake of a WebSocket that opens."""
 
 
 def find_route(path: str) -> str:
@@ -48,6 +53,15 @@ def find_route(path: str) -> str:
     if path in FIXED_ROUTES:
         return path
     return MODEL_ROUTE if _MODEL.fullmatch(path) else OTHER
+
+
+def find_protocol(scope: Scope) -> str:
+    """``websocket`` for a WebSocket's handshake and the requests in it, else ``http``."""
+    return "websocket" if scope.get("scheme") in ("ws", "wss") else "http"
+
+
+def _read_labels(scope: Scope) -> tuple[str, str]:
+    return find_route(scope["path"]), find_protocol(scope)
 
 
 class RequestMetrics:
@@ -66,19 +80,26 @@ class RequestMetrics:
         self._total = Counter(
             "bentoml_service_request",
             "Requests that were answered",
-            ["endpoint", "http_response_code"],
+            _LABELS,
             registry=registry,
         )
         self._seconds = Histogram(
             "bentoml_service_request_duration_seconds",
             "Seconds from a request to the end of its answer",
-            ["endpoint", "http_response_code"],
+            _LABELS,
             buckets=_BUCKETS,
             registry=registry,
         )
         self._in_progress = Gauge(
             "bentoml_service_request_in_progress",
             "Requests that are being answered",
+            _LABELS[:2],
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._open_sockets = Gauge(
+            "modelmill_websockets_open",
+            "WebSockets that are open",
             ["endpoint"],
             multiprocess_mode="livesum",
             registry=registry,
@@ -87,8 +108,19 @@ class RequestMetrics:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] == "/metrics":
             await self.app(scope, receive, send)
-            return
-        route, began, status = find_route(scope["path"]), time.monotonic(), 499
+        else:
+            await self.watch_request(self.app, scope, receive, send)
+
+    async def watch_request(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count and time a request, over HTTP or in a WebSocket.
+
+        Args:
+            app: answers it.
+            scope: the request's.
+            receive: of the request.
+            send: of the request.
+        """
+        labels, began, status = _read_labels(scope), time.monotonic(), 499
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -96,12 +128,44 @@ class RequestMetrics:
                 status = message["status"]
             await send(message)
 
-        with self._in_progress.labels(route).track_inprogress():
+        with self._in_progress.labels(*labels).track_inprogress():
             try:
-                await self.app(scope, receive, watch)
+                await app(scope, receive, watch)
             finally:
-                self._total.labels(route, status).inc()
-                self._seconds.labels(route, status).observe(time.monotonic() - began)
+                self._count(labels, status, began)
+
+    async def watch_socket(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count a WebSocket while it is open; one that is refused counts as a request.
+
+        Args:
+            app: serves it.
+            scope: the handshake's.
+            receive: of the connection.
+            send: of the connection.
+        """
+        labels, began, status = _read_labels(scope), time.monotonic(), 499
+        open_sockets = self._open_sockets.labels(labels[0])
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "websocket.http.response.start":
+                status = message["status"]
+            elif message["type"] == "websocket.accept":
+                status = ACCEPTED
+                open_sockets.inc()
+            await send(message)
+
+        try:
+            await app(scope, receive, watch)
+        finally:
+            if status == ACCEPTED:
+                open_sockets.dec()
+            else:
+                self._count(labels, status, began)
+
+    def _count(self, labels: tuple[str, str], status: int, began: float) -> None:
+        self._total.labels(*labels, status).inc()
+        self._seconds.labels(*labels, status).observe(time.monotonic() - began)
 
     def render(self, engine: EngineCollector | None = None) -> tuple[bytes, str]:
         """(page, its media type), of all workers where they share a folder.

@@ -7,15 +7,16 @@ for a token. Without the address of a receiver in the settings nothing of OpenTe
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from components.core.endpoint_settings import TRACE_RECEIVER_VARIABLE, trace_receiver
 from components.core.errors import ConfigError
-from components.core.settings import TRACE_RECEIVER_VARIABLE, trace_receiver
-from serving.bento.request_metrics import find_route
+from serving.bento.request_metrics import ACCEPTED, find_protocol, find_route
 from serving.engine.generation import Generation, collect_generations
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.trace import Span
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
@@ -62,7 +63,7 @@ class RequestTracing:
         self._tracer = self._provider.get_tracer("modelmill")
 
     async def trace(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run a request in a span.
+        """Run a request in a span, over HTTP or in a WebSocket.
 
         Args:
             app: answers it.
@@ -70,18 +71,7 @@ class RequestTracing:
             receive: of the request.
             send: of the request.
         """
-        from opentelemetry.trace import SpanKind, StatusCode
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
-        parent = TraceContextTextMapPropagator().extract(headers)
-        route, method, status = find_route(scope["path"]), scope["method"], 499
-        named = {"http.request.method": method, "http.route": route}
-        span = self._tracer.start_span(
-            f"{method} {route}", context=parent, kind=SpanKind.SERVER, attributes=named
-        )
+        span, status = self._start_span(scope, scope["method"]), 499
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -93,14 +83,56 @@ class RequestTracing:
             with collect_generations() as generations:
                 await app(scope, receive, watch)
         finally:
-            span.set_attribute("http.response.status_code", status)
-            if status >= 500:
-                span.set_status(StatusCode.ERROR)
             for generation in generations:
                 self._add_phases(span, generation)
-            span.end()
+            _end_span(span, status)
 
-    def _add_phases(self, span: Any, generation: Generation) -> None:
+    async def trace_handshake(
+        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Serve a WebSocket whose handshake is a span; requests in it have their own.
+
+        Args:
+            app: serves it.
+            scope: the handshake's.
+            receive: of the connection.
+            send: of the connection.
+        """
+        span = self._start_span(scope, "GET")
+
+        async def watch(message: Message) -> None:
+            if message["type"] == "websocket.accept":
+                _end_span(span, ACCEPTED)
+            elif message["type"] == "websocket.http.response.start":
+                _end_span(span, message["status"])
+            await send(message)
+
+        try:
+            await app(scope, receive, watch)
+        finally:
+            if span.is_recording():
+                _end_span(span, 499)
+
+    def _start_span(self, scope: Scope, method: str) -> Span:
+        """Begin the span of a request, below the caller's where it names one."""
+        from opentelemetry.trace import SpanKind
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        parent = TraceContextTextMapPropagator().extract(headers)
+        route = find_route(scope["path"])
+        attributes = {
+            "http.request.method": method,
+            "http.route": route,
+            "network.protocol.name": find_protocol(scope),
+        }
+        return self._tracer.start_span(
+            f"{method} {route}", context=parent, kind=SpanKind.SERVER, attributes=attributes
+        )
+
+    def _add_phases(self, span: Span, generation: Generation) -> None:
         """The children of one answer, of the phases that it reached."""
         from opentelemetry.trace import set_span_in_context
 
@@ -128,3 +160,12 @@ class RequestTracing:
     def close(self) -> None:
         """Send what is left, and end the thread."""
         self._provider.shutdown()
+
+
+def _end_span(span: Span, status: int) -> None:
+    from opentelemetry.trace import StatusCode
+
+    span.set_attribute("http.response.status_code", status)
+    if status >= 500:
+        span.set_status(StatusCode.ERROR)
+    span.end()

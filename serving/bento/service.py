@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import bentoml
 from _bentoml_sdk import Service
 
-from components.core.settings import endpoint_api_key
+from components.core.endpoint_settings import endpoint_api_key
 from serving.bento.answer_timeout import install_answer_timeout
 from serving.bento.bounded_protocol import install_protocol
 from serving.bento.bounded_websocket import install_websocket_protocol

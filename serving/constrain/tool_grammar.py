@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from llguidance import LLMatcher
 
@@ -49,42 +50,15 @@ def tool_call_source(
         ApiError: 400, with the field of a schema that cannot be held.
     """
 
-    def write(text: str) -> str:
-        return _write_text(text, special)
-
-    repeated = parallel and form.joint is not None
-    following = f"({write(form.joint or '')} call)* " if repeated else ""
-    calls = f"{write(form.opening)} call {following}{write(form.closing)}"
-    lines = [f"calls: {calls}"]
-    trigger = write(form.trigger)
-    if forced:
-        lines.insert(0, f"start: {trigger} calls")
-    elif answer is not None:
-        # By single lexemes: the lexer takes the longest, so '{"name": "' would hide JSON's '{'.
-        if form.trigger not in special:
-            trigger = " ".join(map(lark_literal, _LEXEME.findall(form.trigger)))
-        lines.insert(0, f"start: @answer | {trigger} calls")
-    elif form.trigger in special:
-        lines.insert(0, f"start: text | text {trigger} calls")
-        lines += ["text: TEXT", r"TEXT: /(.|\n)*/"]
-    else:
-        lines.insert(0, "start: text | head calls")
-        lines += ["text: TEXT", f"head[lazy]: TEXT {trigger}", r"TEXT: /(.|\n)*/"]
-    names = [f"call_{at}" for at in range(len(tools))]
-    lines.append("call: " + " | ".join(names))
-    separators = {
-        "key_separator": form.key_separator, "item_separator": form.item_separator
-    }  # fmt: skip
-    doubtful, parts = list[DoubtfulKeyword](), list[tuple[str, str]]()
-    for at, tool in enumerate(tools):
-        function, place = tool.function, f"tools[{at}].function.parameters"
-        schema = _NO_PARAMETERS if function.parameters is None else function.parameters
-        options = {**(COMPACT if function.strict else LENIENT), **separators}
-        text, noted = write_schema(schema, place, options)
-        doubtful += noted
-        parts.append((place, LLMatcher.grammar_from_json_schema(text)))
-        lines.append(f"call_{at}: {lark_literal(function.name)} {write(form.between)} json_{at}")
-        lines.append(f"json_{at}: %json {text}")
+    lines = _start_rules(form, special, forced=forced, answered=answer is not None)
+    lines += _call_rules(form, special, len(tools), parallel=parallel)
+    schemas = [_write_parameters(form, tool, at) for at, tool in enumerate(tools)]
+    for at, (tool, schema) in enumerate(zip(tools, schemas, strict=True)):
+        between = _write_text(form.between, special)
+        lines.append(f"call_{at}: {lark_literal(tool.function.name)} {between} json_{at}")
+        lines.append(f"json_{at}: %json {schema.text}")
+    doubtful = [keyword for schema in schemas for keyword in schema.doubtful]
+    parts = [(s.place, LLMatcher.grammar_from_json_schema(s.text)) for s in schemas]
     lark = "\n".join(lines) + "\n"
     check_size(lark, MAX_SOURCE_BYTES, "tools")
     if answer is None or forced:
@@ -103,6 +77,54 @@ def tool_call_source(
         doubtful=(*answer.doubtful, *doubtful),
         parts=((answer.place, answer.grammar), *parts),
     )
+
+
+class _Parameters(NamedTuple):
+    """Schema of a tool's arguments as llguidance takes it."""
+
+    place: str
+    text: str
+    doubtful: Sequence[DoubtfulKeyword]
+
+
+def _write_parameters(form: ToolCallForm, tool: ToolField, at: int) -> _Parameters:
+    """Schema of a tool's arguments, with the separators of the model's template."""
+    function, place = tool.function, f"tools[{at}].function.parameters"
+    schema = _NO_PARAMETERS if function.parameters is None else function.parameters
+    separators = {
+        "key_separator": form.key_separator, "item_separator": form.item_separator
+    }  # fmt: skip
+    options = {**(COMPACT if function.strict else LENIENT), **separators}
+    return _Parameters(place, *write_schema(schema, place, options))
+
+
+def _start_rules(
+    form: ToolCallForm, special: Mapping[str, int], *, forced: bool, answered: bool
+) -> list[str]:
+    """Rules of where calls may begin: at once, beside a constrained answer, or after any text."""
+    trigger = _write_text(form.trigger, special)
+    if forced:
+        return [f"start: {trigger} calls"]
+    if answered:
+        # By single lexemes: the lexer takes the longest, so '{"name": "' would hide JSON's '{'.
+        if form.trigger not in special:
+            trigger = " ".join(map(lark_literal, _LEXEME.findall(form.trigger)))
+        return [f"start: @answer | {trigger} calls"]
+    text = ["text: TEXT", r"TEXT: /(.|\n)*/"]
+    if form.trigger in special:
+        return [f"start: text | text {trigger} calls", *text]
+    return ["start: text | head calls", f"head[lazy]: TEXT {trigger}", *text]
+
+
+def _call_rules(
+    form: ToolCallForm, special: Mapping[str, int], tools: int, *, parallel: bool
+) -> list[str]:
+    """Rules of a call of any of the tools, and of those that follow it."""
+    joint = _write_text(form.joint or "", special)
+    following = f"({joint} call)* " if parallel and form.joint is not None else ""
+    opening, closing = (_write_text(text, special) for text in (form.opening, form.closing))
+    names = " | ".join(f"call_{at}" for at in range(tools))
+    return [f"calls: {opening} call {following}{closing}", f"call: {names}"]
 
 
 def _write_text(text: str, special: Mapping[str, int]) -> str:

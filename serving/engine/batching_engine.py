@@ -241,4 +241,5 @@ class Engine:
             limits.answer_seconds,
             limits.wait_seconds,
             least_queue=max(limits.slots, limits.choices),
+            keeps_answers=self._batch.steps_as_it_reads,
         )

@@ -50,6 +50,11 @@ class DecodingBatch(Protocol):
         ...
 
     @property
+    def steps_as_it_reads(self) -> bool:
+        """Tokens give the same bits whether they are fed one by one or together."""
+        ...
+
+    @property
     def most_guesses(self) -> int:
         """Tokens that ``check_guesses`` takes behind the first; 0 for a batch that checks none."""
         ...

@@ -102,6 +102,8 @@ class Scheduler:
         answer_seconds: longest time in a row.
         wait_seconds: longest wait for a row that a newcomer may expect.
         least_queue: sequences that may wait however long it takes, if ``queue`` is no less.
+        keeps_answers: answers are kept among ``prefixes`` as prompts are; False where what is read
+            of them afterwards would differ by a bit from what was decoded.
         clock: seconds; a test has its own.
     """
 
@@ -112,6 +114,7 @@ class Scheduler:
     answer_seconds: float = math.inf
     wait_seconds: float = math.inf
     least_queue: int = 0
+    keeps_answers: bool = True
     clock: Callable[[], float] = time.monotonic
     rows: list[DecodingSequence] = field(default_factory=list)
     waiting: WaitingQueue = field(default_factory=WaitingQueue)
@@ -204,7 +207,7 @@ class Scheduler:
         leaves = [row for row, job in enumerate(self.rows) if job.finished][::-1]
         saves: list[PrefixSave] = []
         for row in leaves:
-            cached = self.rows[row].cached_tokens() if len(saves) < MOST_SAVES else ()
+            cached = self._kept_tokens(self.rows[row]) if len(saves) < MOST_SAVES else ()
             if len(cached) >= BLOCK_TOKENS and self.prefixes.most_bytes:
                 blocks = PrefixBlocks.of(cached, self.rows[row].adapter)
                 if self.prefixes.wants(blocks):
@@ -213,6 +216,10 @@ class Scheduler:
             self.rows[row] = self.rows[-1]
             self.rows.pop()
         return saves, leaves
+
+    def _kept_tokens(self, job: DecodingSequence) -> Sequence[int]:
+        """Tokens in a row's cache that another row may begin with."""
+        return job.cached_tokens() if self.keeps_answers else job.prompt[: job.cached]
 
     def _admit_waiting(self) -> int:
         """Give free rows to waiting sequences; returns how many joined."""

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from components.core.endpoint_settings import adapters_folder, endpoint_limit_overrides
 from components.core.errors import DataError
 from components.core.log import get_logger
-from components.core.settings import adapters_folder, endpoint_limit_overrides, thread_count
+from components.core.thread_settings import thread_count
 from components.export.onnx.cache_memory import check_cache_memory, longest_context
 from components.export.onnx.decoding_threads import DecodingThreads, ThreadTunedBatch
 from components.export.onnx.onnx_session import OnnxModel

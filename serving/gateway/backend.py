@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from components.core.endpoint_settings import DRAIN_VARIABLE
 from components.core.errors import MillError
-from components.core.settings import DRAIN_VARIABLE, Settings
+from components.core.settings import Settings
 from components.publish.bento_folders import bentos_folder, check_bento_files
 from components.publish.promotion.endpoint_swap import ServedModel
 from serving.engine.served_folder import read_endpoint

@@ -10,8 +10,9 @@ import os
 import sys
 from pathlib import Path
 
+from components.core.endpoint_settings import bentoml_home
+from components.core.environment import child_environment
 from components.core.process.process_tree import terminate_with_parent
-from components.core.settings import bentoml_home, child_environment
 from serving.gateway.server_home import make_server_home
 
 

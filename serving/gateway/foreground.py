@@ -22,11 +22,12 @@ from typing import IO
 
 import psutil
 
+from components.core.endpoint_settings import drain_seconds
+from components.core.environment import child_environment
 from components.core.errors import DataError
 from components.core.process import shutdown
 from components.core.process.failure_line import report_failure
 from components.core.process.process_tree import find_marked_processes, kill_processes
-from components.core.settings import child_environment, drain_seconds
 from serving.gateway.exec_server import server_command
 from serving.gateway.server_process import GAVE_UP, summarize_output
 

@@ -32,5 +32,9 @@ def make_server_home(home: Path, pid: int) -> Path:
 
 def find_dead_homes(home: Path) -> list[Path]:
     """Homes of servers that have ended."""
-    homes = sorted((home / SERVERS_FOLDER).glob("*/"))
-    return [own for own in homes if own.name.isdecimal() and not psutil.pid_exists(int(own.name))]
+    return [own for own in list_homes(home) if not psutil.pid_exists(int(own.name))]
+
+
+def list_homes(home: Path) -> list[Path]:
+    """Homes of all servers, of ended ones too."""
+    return [own for own in sorted((home / SERVERS_FOLDER).glob("*/")) if own.name.isdecimal()]

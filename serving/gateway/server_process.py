@@ -15,11 +15,11 @@ from pathlib import Path
 
 import psutil
 
+from components.core.environment import child_environment
 from components.core.errors import MillError
 from components.core.process import shutdown
 from components.core.process.ports import LOOPBACK, free_port
 from components.core.process.process_tree import find_marked_processes, kill_processes
-from components.core.settings import child_environment
 from serving.bento.bento_sources import ROOT
 from serving.gateway.exec_server import server_command
 

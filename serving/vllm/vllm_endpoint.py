@@ -1,12 +1,14 @@
 """Endpoint in front of vLLM, in the foreground: ``python -m`` this, SPEC HOST PORT [--json].
 
 SPEC is a ``VllmSpec`` as JSON. The endpoint listens at once and answers 503 until vLLM is ready. A
-first start that fails ends it with one line; a server that dies later is started again.
+first start that fails ends it with one line; a server that dies later is started again. SIGTERM
+lets answers in progress go on for a while (``drain_seconds``), as with a Bento's server.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +20,15 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket
 
 from components.core import log
+from components.core.endpoint_settings import drain_seconds, endpoint_api_key
 from components.core.errors import MillError
 from components.core.process import shutdown
 from components.core.process.failure_line import report_failure
-from components.core.settings import endpoint_api_key
 from serving.api.api_router import check_reading, refuse_socket
 from serving.api.auth import RequestGuard, check_caller, check_framing
-from serving.api.error_responses import ApiError, loading_error
+from serving.api.error_responses import ApiError, loading_error, stopping_error
 from serving.bento.bounded_protocol import BoundedHttpProtocol
+from serving.bento.draining_server import DRAINED, DrainingServer
 from serving.bento.request_metrics import RequestMetrics
 from serving.vllm.vllm_program import VllmSpec
 from serving.vllm.vllm_proxy import VllmProxy
@@ -41,11 +44,11 @@ _LIVE, _READY = frozenset({"/livez", "/healthz"}), frozenset({"/readyz", "/healt
 _POLL_SECONDS = 0.1
 """Between two looks for a signal."""
 _TERM_SECONDS = 15.0
-"""From SIGTERM to the forced exit: vLLM's processes end first, within 10 s."""
+"""From the end of the last answer to the forced exit: vLLM's processes end first, within 10 s."""
 
 
-class _SignalFreeServer(uvicorn.Server):
-    """uvicorn without signal handlers of its own: ``shutdown`` has them."""
+class _SignalFreeServer(DrainingServer):
+    """Server without signal handlers of its own: ``shutdown`` has them."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -63,18 +66,29 @@ class VllmEndpointApp:
     """
 
     def __init__(self, server: VllmServer, proxy: VllmProxy, api_key: str | None) -> None:
-        self.server, self.api_key = server, api_key
+        self.server, self.proxy, self.api_key = server, proxy, api_key
         self.metrics = RequestMetrics(self._answer)
         self._guarded = RequestGuard(proxy.router, server.spec.limits, api_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await refuse_socket(WebSocket(scope, receive, send), _no_page())
-            return
-        await self.metrics(scope, receive, send)
+        if scope["type"] == "lifespan":
+            scope["state"][DRAINED] = self.proxy
+            for phase in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{phase}.complete"})
+        elif scope["type"] == "websocket":
+            await self.metrics.watch_socket(self._refuse_socket, scope, receive, send)
+        else:
+            await self.metrics(scope, receive, send)
+
+    async def _refuse_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await refuse_socket(WebSocket(scope, receive, send), _no_page())
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
+        if self.proxy.stopping and path not in _LIVE | {"/metrics"}:
+            await stopping_error().response()(scope, receive, send)
+            return
         if path.startswith(f"{_API_PREFIX}/"):
             scope["root_path"] = _API_PREFIX
             await self._guarded(scope, receive, send)
@@ -111,7 +125,7 @@ def _no_page() -> ApiError:
 
 
 async def serve_vllm(server: VllmServer, host: str, port: int) -> None:
-    """Listen, and keep vLLM running, until it is given up.
+    """Listen, and keep vLLM running, until it is given up or a signal comes.
 
     Args:
         server: started and watched here; not stopped.
@@ -131,27 +145,27 @@ async def serve_vllm(server: VllmServer, host: str, port: int) -> None:
         host=host,
         port=port,
         http=LimitedProtocol,
-        lifespan="off",
-        log_level="error",
+        lifespan="on",
+        log_level="warning",
         access_log=False,
         server_header=False,
     )
-    tasks = [
-        asyncio.create_task(server.keep_running()),
-        asyncio.create_task(_SignalFreeServer(config).serve()),
-    ]
+    listener = _SignalFreeServer(config)
+    keeping = asyncio.create_task(server.keep_running())
+    serving = asyncio.create_task(listener.serve())
     try:
         done: set[asyncio.Task[None]] = set()
         while not done and shutdown.requested_stop() is None:
             done, _ = await asyncio.wait(
-                tasks, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                [keeping, serving], timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
         for task in done:
             task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        keeping.cancel()  # vLLM goes on answering; one that dies now is not started again
+        stop = shutdown.requested_stop()
+        listener.handle_exit(signal.SIGINT if stop is None else stop.sign, None)
+        await asyncio.gather(keeping, serving, return_exceptions=True)
         await proxy.close()
 
 
@@ -183,7 +197,7 @@ def main() -> None:
     """Run the module as a program."""
     log.configure_logging()
     as_json = _JSON in sys.argv[4:]
-    with shutdown.handle_signals(force=True, term_seconds=_TERM_SECONDS):
+    with shutdown.handle_signals(force=True, term_seconds=drain_seconds() + _TERM_SECONDS):
         try:
             spec = VllmSpec.model_validate_json(sys.argv[1])
             run_vllm_endpoint(spec, sys.argv[2], int(sys.argv[3]))

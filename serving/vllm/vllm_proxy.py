@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
 import httpx
@@ -26,6 +26,7 @@ from serving.api.error_responses import (
     loading_error,
     model_failed_error,
     queue_full_error,
+    stopping_error,
 )
 from serving.api.request_body import invalid_type, parse_json_object
 from serving.vllm.vllm_server import VllmServer
@@ -45,6 +46,10 @@ class VllmProxy:
         self.server = server
         self.active = 0
         """Requests that vLLM is answering or has waiting."""
+        self.stopping = False
+        """The server ends: what is answered goes on, and nothing else begins."""
+        self._deadlines: set[asyncio.Timeout] = set()
+        """Of what waits for vLLM; none has one until the server cuts them."""
         timeout = httpx.Timeout(_ANSWER_SECONDS, connect=5.0)
         bounds = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         self._client = httpx.AsyncClient(trust_env=False, timeout=timeout, limits=bounds)
@@ -57,6 +62,40 @@ class VllmProxy:
     async def close(self) -> None:
         """Close the connections to vLLM."""
         await self._client.aclose()
+
+    @property
+    def unfinished(self) -> int:
+        """Answers that are not with their clients yet."""
+        return self.active
+
+    def refuse_requests(self) -> None:
+        """Begin nothing more."""
+        self.stopping = True
+
+    def end_answers(self) -> None:
+        """End what is still answered, by an error that says so."""
+        now = asyncio.get_running_loop().time()
+        for deadline in self._deadlines:
+            deadline.reschedule(now)
+
+    @asynccontextmanager
+    async def await_vllm(self) -> AsyncIterator[None]:
+        """Block that waits for vLLM, until ``end_answers``.
+
+        Raises:
+            ApiError: 503: the server ends.
+        """
+        deadline = asyncio.timeout(None)
+        self._deadlines.add(deadline)
+        try:
+            async with deadline:
+                yield
+        except TimeoutError:
+            if deadline.expired():
+                raise stopping_error() from None
+            raise
+        finally:
+            self._deadlines.discard(deadline)
 
     async def _list_models(self, _: Request) -> dict[str, Any]:
         return {"object": "list", "data": [self._card(name) for name in self._names]}
@@ -105,6 +144,8 @@ class VllmProxy:
         if not isinstance(fields["model"], str):
             raise invalid_type("model", "a string", fields["model"])
         self._check_model(fields["model"])
+        if self.stopping:
+            raise stopping_error()
         if not self.server.ready:
             raise loading_error()
         limits = self.server.spec.limits
@@ -112,7 +153,8 @@ class VllmProxy:
             raise queue_full_error()
         self.active += 1
         try:
-            answer = await self._ask(request, body)
+            async with self.await_vllm():
+                answer = await self._ask(request, body)
         except BaseException:
             self.active -= 1
             raise
@@ -168,9 +210,13 @@ class RelayedAnswer(Response):
 
     async def _send_whole(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await self.answer.aread()
+            async with self.proxy.await_vllm():
+                body = await self.answer.aread()
         except httpx.HTTPError:
             await model_failed_error().response()(scope, receive, send)
+            return
+        except ApiError as refusal:
+            await refusal.response()(scope, receive, send)
             return
         await Response(body, media_type="application/json")(scope, receive, send)
 
@@ -184,12 +230,17 @@ class RelayedAnswer(Response):
             }
         )
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        failure: ApiError | None = None
         try:
-            async for events in _whole_events(self.answer):
-                await send({"type": "http.response.body", "body": events, "more_body": True})
+            async with self.proxy.await_vllm():
+                async for events in _whole_events(self.answer):
+                    await send({"type": "http.response.body", "body": events, "more_body": True})
         except httpx.HTTPError:
-            error = json.dumps(model_failed_error().body)
-            body = f"data: {error}\n\n".encode()
+            failure = model_failed_error()
+        except ApiError as cut:
+            failure = cut
+        if failure is not None:
+            body = f"data: {json.dumps(failure.body)}\n\n".encode()
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import httpx
 
+from components.core.environment import child_environment
 from components.core.errors import DataError, MillError
 from components.core.log import mask_secrets
 from components.core.process.exec_with_parent import exec_with_parent_command
 from components.core.process.ports import LOOPBACK, free_port
-from components.core.settings import child_environment
 from serving.bento.bento_sources import ROOT
 from serving.gateway.server_process import SERVER_MARK, ServerProcess, stop_server
 from serving.vllm.vllm_program import VLLM_RANKS, VllmSpec

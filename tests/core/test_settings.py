@@ -9,6 +9,7 @@ import pytest
 
 from components.core import settings
 from components.core.errors import ConfigError
+from components.core.thread_settings import export_spin, thread_count
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_threads_are_measured_unless_a_number_is_given() -> None:
     assert settings.load_settings().threads is None
     os.environ["MODELMILL_THREADS"] = "measure"
-    assert settings.thread_count() is None
+    assert thread_count() is None
     os.environ["MODELMILL_THREADS"] = "3"
     assert settings.load_settings().threads == 3
     os.environ["MODELMILL_THREADS"] = "all"
@@ -46,7 +47,7 @@ def test_openmp_is_told_how_long_to_spin(spin: str | None, count: str | None) ->
 def test_what_the_user_told_openmp_stays(name: str) -> None:
     os.environ[name] = "passive"
     settings.load_settings()
-    settings.export_spin()
+    export_spin()
     told = {k: v for k, v in os.environ.items() if k in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     assert told == {name: "passive"}
 

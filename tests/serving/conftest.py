@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -28,6 +25,7 @@ from serving.engine.prompt_encoder import PromptEncoder
 from serving.engine.served_folder import Endpoint
 from serving.engine.text_embedder import TextEmbedder
 from tests.serving.memory_batch import MemoryBatch, MemoryStates
+from tests.serving.server_thread import serve_in_thread
 
 TEXT = ["Serialize obj to a JSON formatted str, then write it to the file."]
 
@@ -93,18 +91,8 @@ def _listening(served: LoadedModel, api_key: str | None = None) -> Iterator[str]
         await app({**scope, "root_path": "/v1"}, receive, send)
 
     config = uvicorn.Config(below_prefix, log_level="error", lifespan="off", access_log=False)
-    server = uvicorn.Server(config)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        finally:
-            server.should_exit = True
-            thread.join(10)
+    with serve_in_thread(config) as port:
+        yield f"http://127.0.0.1:{port}/v1"
 
 
 @pytest.fixture(scope="session")

@@ -50,6 +50,7 @@ class MemoryBatch:
         assert length <= len(prefix)
         self.rows[row] = prefix[:length].tolist()
 
+    steps_as_it_reads: ClassVar[bool] = True
     most_guesses: ClassVar[int] = 0
 
     def check_guesses(self, tokens: Sequence[int]) -> Logits:
@@ -95,3 +96,31 @@ class MemoryStates:
             np.stack([np.random.default_rng(token).normal(size=self.width) for token in piece])
             for piece in pieces
         ]
+
+
+@dataclass
+class ScriptedBatch(MemoryBatch):
+    """Its favourite token is the script's next one, however it is fed; then the model's end."""
+
+    script: Sequence[int] = ()
+    logit: float = 9
+    """Of the favourite; that of every other token is 0."""
+
+    def feed_rows(self, rows: Sequence[int], pieces: Sequence[Sequence[int]]) -> Logits:
+        return np.stack([self._favour(0)] * len(pieces))
+
+    def read_prefix(self, row: int, length: int) -> SavedPrefix:
+        return np.zeros(length)
+
+    def write_prefix(self, row: int, prefix: SavedPrefix, length: int) -> None:
+        """The prompt changes nothing in the answer."""
+
+    def step(self, tokens: Sequence[int]) -> Logits:
+        for row, token in zip(self.rows, tokens, strict=True):
+            row += [token] if token >= 0 else []
+        return np.stack([self._favour(len(row)) for row in self.rows])
+
+    def _favour(self, at: int) -> Logits:
+        logits = np.zeros(self.vocabulary, dtype=np.float32)
+        logits[self.script[at] if at < len(self.script) else 4] = self.logit
+        return logits

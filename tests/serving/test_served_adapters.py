@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from components.core.endpoint_settings import ADAPTERS_VARIABLE
 from components.core.errors import ConfigError, DataError
-from components.core.settings import ADAPTERS_VARIABLE, Settings
+from components.core.settings import Settings
 from components.publish.registry.model_registry import BASE_TAG, RegisteredVersion
 from components.text.decoder_files import load_model
 from models.decoder import Decoder

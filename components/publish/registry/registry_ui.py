@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from components.core import settings
+from components.core.environment import export_variables
 from components.core.process.failure_line import load_settings_or_exit
 from components.core.process.ports import LOOPBACK
 from components.core.settings import Settings
@@ -16,30 +16,30 @@ from components.publish.registry.mlflow_client import connect_mlflow
 from components.publish.registry.mlflow_tables import artifact_root
 
 
-def serve_registry_ui(workspace_settings: Settings, port: int) -> None:
+def serve_registry_ui(settings: Settings, port: int) -> None:
     """Serve the UI on a loopback port until SIGTERM; other host names than its own are refused."""
-    settings.export_variables(
+    export_variables(
         {
             "MLFLOW_SERVER_ALLOWED_HOSTS": f"{LOOPBACK}:{port},localhost:{port}",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "_MLFLOW_SGI_NAME": "uvicorn",
         }
     )
-    connect_mlflow(workspace_settings)  # makes the database whole where there is none
+    connect_mlflow(settings)  # makes the database whole where there is none
     from mlflow.server import constants
     from mlflow.server.handlers import initialize_backend_stores
 
-    settings.export_variables(
+    export_variables(
         {
-            constants.BACKEND_STORE_URI_ENV_VAR: workspace_settings.mlflow_uri,
-            constants.REGISTRY_STORE_URI_ENV_VAR: workspace_settings.mlflow_uri,
-            constants.ARTIFACT_ROOT_ENV_VAR: artifact_root(workspace_settings),
+            constants.BACKEND_STORE_URI_ENV_VAR: settings.mlflow_uri,
+            constants.REGISTRY_STORE_URI_ENV_VAR: settings.mlflow_uri,
+            constants.ARTIFACT_ROOT_ENV_VAR: artifact_root(settings),
         }
     )
     initialize_backend_stores(
-        workspace_settings.mlflow_uri,
-        workspace_settings.mlflow_uri,
-        artifact_root(workspace_settings),
+        settings.mlflow_uri,
+        settings.mlflow_uri,
+        artifact_root(settings),
     )
     import uvicorn
 

@@ -15,8 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from components.core.environment import child_environment
 from components.core.errors import ConfigError, typed_error_line
-from components.core.settings import child_environment
 from components.text.constitution.answer_checks import AnswerCase, Check, FormCheck
 from components.text.constitution.pattern_trial import PATTERN_SECONDS
 from components.text.constitution.principles import Constitution

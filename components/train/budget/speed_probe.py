@@ -21,7 +21,7 @@ from components.core.process.thread_search import (
     time_thread_counts,
 )
 from components.core.process.thread_tuning import set_torch_threads
-from components.core.settings import export_spin, thread_count
+from components.core.thread_settings import export_spin, thread_count
 from components.core.training_speed import AT_SETUP, TrainingSpeed, record_speed, setup_speed_file
 from components.train.budget.flop_count import flops_per_token
 from components.train.device import DeviceChoice, resolve_device

@@ -30,9 +30,9 @@ from components.core.process.process_tree import terminate_with_parent
 from components.core.process.shutdown import block_interrupts
 from components.core.process.thread_search import thread_limit
 from components.core.progress import Progress
-from components.core.settings import export_spin
 from components.core.store.artifact import Lineage, canonical_json
 from components.core.store.workdir import Workdir
+from components.core.thread_settings import export_spin
 from components.train.device import resolve_device
 from components.train.distributed.progress_pipe import (
     Message,

@@ -38,6 +38,7 @@ from components.publish.registry.model_registry import registry_lock
 from flows.operations.retention.store_gc import find_free_locks, plan_log_gc, plan_store_gc
 from flows.operations.retention.workspace_roots import find_retention_needs
 from flows.runner.prefect import history_retention
+from serving.adapters import adapter_gc
 from serving.bento import bento_gc
 
 
@@ -95,7 +96,7 @@ def collect_garbage(settings: Settings, policy: RetentionPolicy) -> GarbageColle
         with _hold_locks(settings):
             with Leases(settings.store).freeze_keys() as keys_in_use:
                 collection = _plan_all(settings, policy, keys_in_use, time.time())
-                for name in ("store", bento_gc.PLACE, "logs"):
+                for name in ("store", bento_gc.PLACE, adapter_gc.PLACE, "logs"):
                     _discard_deletions(collection.find_plan(name))
             registry_gc.apply_registry_gc(settings, collection.find_plan(registry_gc.PLACE))
             dataset_gc.apply_dataset_gc(settings, collection.find_plan(dataset_gc.PLACE))
@@ -172,6 +173,7 @@ def _plan_all(
         registry_gc.plan_registry_gc(settings, needs.version_retentions, policy, now, removed),
         dataset_gc.plan_dataset_gc(settings, digests, needs.named_reasons, policy, now),
         bento_plan,
+        adapter_gc.plan_adapter_gc(settings),
         history_retention.plan_history_gc(settings, now),
         plan_log_gc(settings, needs.processes, kept_bentos, policy, now),
     ]

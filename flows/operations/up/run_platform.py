@@ -17,13 +17,14 @@ import psutil
 from rich.console import Console
 
 from components.core.config.stage_config import read_yaml
+from components.core.environment import child_environment
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.io.full_disk import explain_full_disk
 from components.core.io.locks import try_lock
 from components.core.process import process_tree, shutdown
 from components.core.process.exec_with_parent import exec_with_parent_command
 from components.core.process.shutdown import Stopped
-from components.core.settings import CHECKOUT_MARKER, Settings, child_environment
+from components.core.settings import CHECKOUT_MARKER, Settings
 from components.core.workspace_layout import mark_layout
 from components.publish.bento_folders import choose_champion
 from components.publish.promotion.endpoint_swap import EndpointSwap

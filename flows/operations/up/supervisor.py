@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from components.core.environment import child_environment
 from components.core.errors import MillError, error_line
 from components.core.process.exec_with_parent import exec_with_parent_command
 from components.core.process.process_tree import (
@@ -26,7 +27,7 @@ from components.core.process.process_tree import (
     process_start_time,
     terminate_processes,
 )
-from components.core.settings import Settings, child_environment
+from components.core.settings import Settings
 from flows.operations.up.platform_state import (
     FAILED,
     PREFECT,

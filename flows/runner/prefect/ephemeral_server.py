@@ -17,8 +17,8 @@ import prefect
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
 
+from components.core.environment import child_environment
 from components.core.process.exec_with_parent import exec_with_parent_command
-from components.core.settings import child_environment
 
 _STOP_SECONDS = 0.7
 """Seconds until a server is killed: its database has what was reported, and survives a kill."""

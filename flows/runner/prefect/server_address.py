@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit, urlunsplit
 
+from components.core.environment import export_variables
 from components.core.errors import ConfigError
-from components.core.settings import Settings, export_variables
+from components.core.settings import Settings
 from flows.operations.up.platform_state import prefect_api
 
 _HEALTH_SECONDS = 5.0

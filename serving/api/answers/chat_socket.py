@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
+from typing import Any
 
 from starlette.requests import Request
-from starlette.types import Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from serving.api.api_router import Handler, refuse_socket
@@ -23,6 +24,10 @@ from serving.api.limits import EndpointLimits
 from serving.api.request_body import parse_json_object
 from serving.api.response_format import encode_json
 
+WATCH_REQUEST = "modelmill.watch_request"
+"""Extension of a WebSocket's scope: the ``RequestWatch`` that each of its requests runs in."""
+RequestWatch = Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]]
+"""Runs the application of one request, as metrics and traces see the requests over HTTP."""
 _GOING_AWAY, _UNSUPPORTED = 1001, 1003
 """Codes of RFC 6455, 7.4.1: nobody asks any more; a message that is no text."""
 
@@ -96,60 +101,71 @@ class _SocketSession:
         return None if message["type"] == "websocket.disconnect" else message
 
     async def _answer(self, text: str) -> None:
-        try:
-            self._stream = await self._open_stream(text)
-        except Exception as error:
-            await self._send(encode_json(describe_failure(error).body))
-            return
-        try:
-            async with aclosing(self._stream.events) as events:
-                async for event in _split_events(events):
-                    if self._gone.is_set():
-                        return
-                    await self._send(event)
-        finally:
-            self._stream.cancel()
-            self._stream = None
-
-    async def _open_stream(self, text: str) -> EventStream:
-        """The answer's stream, as the POST of the message would begin it.
-
-        Raises:
-            ApiError: the request is refused.
-        """
-        body = text.encode("utf-8", "surrogatepass")
-        if len(body) > self._limits.body_bytes:
-            raise ApiError(
-                413,
-                f"The request is larger than {self._limits.body_bytes} bytes.",
-                code="request_too_large",
-            )
-        asked = json.dumps({**parse_json_object(body), "stream": True}).encode()
-
-        messages: list[Message] = [{"type": "http.request", "body": asked, "more_body": False}]
+        """Answer a message as the POST of it, watched as requests over HTTP are."""
+        unread = [text]
 
         async def receive() -> Message:
-            if messages:
-                return messages.pop()
+            if unread:
+                return {"type": "http.request", "body": _add_stream(unread.pop(), self._limits)}
             await self._gone.wait()
             return {"type": "http.disconnect"}
 
-        response = await self._handler(Request(_post_scope(self._socket), receive))
-        assert isinstance(response, EventStream)
-        return response
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                for event in _split_events(message["body"]):
+                    await self._socket.send({"type": "websocket.send", "text": event})
 
-    async def _send(self, text: str) -> None:
-        await self._socket.send({"type": "websocket.send", "text": text})
+        scope = _post_scope(self._socket)
+        watch: RequestWatch | None = scope.get("extensions", {}).get(WATCH_REQUEST)
+        if watch is None:
+            await self._write_answer(scope, receive, send)
+        else:
+            await watch(self._write_answer, scope, receive, send)
+
+    async def _write_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._handler(Request(scope, receive))
+            assert isinstance(response, EventStream)
+        except Exception as error:
+            failure = describe_failure(error)
+            await send({"type": "http.response.start", "status": failure.status, "headers": []})
+            body = encode_json(failure.body).encode()
+            await send({"type": "http.response.body", "body": body})
+            return
+        self._stream = response
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            async with aclosing(response.events) as events:
+                async for chunk in events:
+                    if self._gone.is_set():
+                        return
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        finally:
+            response.cancel()
+            self._stream = None
 
 
-def _post_scope(socket: WebSocket) -> dict[str, object]:
+def _post_scope(socket: WebSocket) -> dict[str, Any]:
     """The scope of the POST that a message stands for."""
     return {**socket.scope, "type": "http", "method": "POST"}
 
 
-async def _split_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """Payloads of server-sent events; JSON has no line end of its own."""
-    async for chunk in chunks:
-        for event in chunk.split(b"\n\n"):
-            if event:
-                yield event.removeprefix(b"data: ").decode()
+def _add_stream(text: str, limits: EndpointLimits) -> bytes:
+    """The body that is POSTed for a message.
+
+    Raises:
+        ApiError: it is too large, or no JSON object.
+    """
+    body = text.encode("utf-8", "surrogatepass")
+    if len(body) > limits.body_bytes:
+        raise ApiError(
+            413,
+            f"The request is larger than {limits.body_bytes} bytes.",
+            code="request_too_large",
+        )
+    return json.dumps({**parse_json_object(body), "stream": True}).encode()
+
+
+def _split_events(chunk: bytes) -> list[str]:
+    """Payloads of server-sent events, or the body of an error; JSON has no line end of its own."""
+    return [event.removeprefix(b"data: ").decode() for event in chunk.split(b"\n\n") if event]

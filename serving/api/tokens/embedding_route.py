@@ -63,6 +63,24 @@ async def create_embeddings(
     Raises:
         ApiError: 400 with the field, 429 where too many wait.
     """
+    embedder = _checked_embedder(request, embedder)
+    texts = await _encode_inputs(prompts, request.input, limits)
+    gone = asyncio.Event()
+    try:
+        with DisconnectWatch(receive, gone.set):
+            vectors = await embedder.embed(texts, adapter, gone.is_set)
+    except EmbeddingGivenUp:
+        return Response(status_code=499)
+    except QueueFull:
+        raise queue_full_error() from None
+    except Exception as error:
+        log.exception("the model failed")
+        raise model_failed_error() from error
+    return await _write_vectors(request, vectors, sum(map(len, texts)))
+
+
+def _checked_embedder(request: EmbeddingRequest, embedder: TextEmbedder | None) -> TextEmbedder:
+    """The model's embedder, which gives vectors of the width that the request asks for."""
     if embedder is None:
         raise ApiError(
             400,
@@ -78,24 +96,21 @@ async def create_embeddings(
             param="dimensions",
             code="invalid_value",
         )
-    texts = await _encode_inputs(prompts, request.input, limits)
-    gone = asyncio.Event()
-    try:
-        with DisconnectWatch(receive, gone.set):
-            vectors = await embedder.embed(texts, adapter, gone.is_set)
-    except EmbeddingGivenUp:
-        return Response(status_code=499)
-    except QueueFull:
-        raise queue_full_error() from None
-    except Exception as error:
-        log.exception("the model failed")
-        raise model_failed_error() from error
+    return embedder
+
+
+async def _write_vectors(
+    request: EmbeddingRequest, vectors: Sequence[Vector], tokens: int
+) -> Response:
+    """The answer's JSON, item by item.
+
+    Two thousand vectors encoded at once would hold running streams up.
+    """
     items = list[str]()
     for at, vector in enumerate(vectors):
         item = {"object": "embedding", "index": at, "embedding": _encode_vector(request, vector)}
         items.append(encode_json(item))
-        await asyncio.sleep(0)  # 2,000 vectors at once would hold running streams up
-    tokens = sum(map(len, texts))
+        await asyncio.sleep(0)
     rest = {
         "model": request.model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},

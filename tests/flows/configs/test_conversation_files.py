@@ -8,19 +8,10 @@ import pytest
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from components.core.store.store import Store
 from flows.configs.target_config import read_target
-from flows.configs.text_run import TextRun
-from flows.pipelines.text import text_pipeline
-from flows.runner.plan_runner import PlanRunner
-from flows.runner.run_pipeline import make_source_resolver
+from tests.flows.configs.conftest import planned_steps
 
 GOOD = '{"question": "Where?", "answer": "There."}\n'
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home", reference_data=tmp_path)
 
 
 def run_file(folder: Path, files: str) -> str:
@@ -28,12 +19,6 @@ def run_file(folder: Path, files: str) -> str:
     path = folder / "run.yaml"
     path.write_text(f"preset: nano\ninstructions:\n  max_bad_share: 0\n  files: {files}\n")
     return str(path)
-
-
-def planned(run: TextRun, here: Settings) -> list[str]:
-    runner = PlanRunner(Store(here.store))
-    text_pipeline(run, runner, make_source_resolver())
-    return [step.name for step in runner.steps]
 
 
 def test_relative_files_start_from_the_folder_of_the_yaml_file(
@@ -53,12 +38,12 @@ def test_relative_files_start_from_the_folder_of_the_yaml_file(
 
 
 def test_a_step_more_where_there_are_files(tmp_path: Path, here: Settings) -> None:
-    without = planned(read_target("nano", (), here), here)
+    without = planned_steps(read_target("nano", (), here), here)
     assert "conversations" not in without
     (tmp_path / "chats.jsonl").write_text(GOOD)
     sets = [f"instructions.files=[{tmp_path / 'chats.jsonl'}]", "instructions.heldout_share=0.3"]
     run = read_target("nano", [*sets, "select.pii.email=drop", "sft.kinds=[conversation]"], here)
-    steps = planned(run, here)
+    steps = planned_steps(run, here)
     assert [step for step in steps if step != "conversations"] == without
     assert steps.index("conversations") == steps.index("instructions") - 1
     resolved = run.resolved_conversations

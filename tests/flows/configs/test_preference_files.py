@@ -8,19 +8,10 @@ import pytest
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from components.core.store.store import Store
 from flows.configs.target_config import read_target
-from flows.configs.text_run import TextRun
-from flows.pipelines.text import text_pipeline
-from flows.runner.plan_runner import PlanRunner
-from flows.runner.run_pipeline import make_source_resolver
+from tests.flows.configs.conftest import planned_steps
 
 GOOD = '{"prompt": "Where?", "chosen": "There.", "rejected": "No."}\n'
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home", reference_data=tmp_path)
 
 
 def run_file(folder: Path, fields: str) -> str:
@@ -28,12 +19,6 @@ def run_file(folder: Path, fields: str) -> str:
     path = folder / "run.yaml"
     path.write_text(f"preset: nano\npreferences:\n  max_bad_share: 0\n  {fields}\n")
     return str(path)
-
-
-def planned(run: TextRun, here: Settings) -> list[str]:
-    runner = PlanRunner(Store(here.store))
-    text_pipeline(run, runner, make_source_resolver())
-    return [step.name for step in runner.steps]
 
 
 def test_relative_files_start_from_the_folder_of_the_yaml_file(
@@ -50,11 +35,11 @@ def test_a_step_more_before_anything_is_trained_where_there_are_files(
     tmp_path: Path, here: Settings
 ) -> None:
     plain = read_target("nano", (), here)
-    without = planned(plain, here)
+    without = planned_steps(plain, here)
     (tmp_path / "mine.jsonl").write_text(GOOD)
     sets = [f"preferences.files=[{tmp_path / 'mine.jsonl'}]", "select.pii.email=drop"]
     run = read_target("nano", [*sets, "preferences.ratings=[stars]"], here)
-    steps = planned(run, here)
+    steps = planned_steps(run, here)
     assert [step for step in steps if step != "own_preferences"] == without
     assert steps.index("own_preferences") < steps.index("pretrain")
     resolved = run.resolved_own_preferences

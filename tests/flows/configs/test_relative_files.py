@@ -18,11 +18,6 @@ from flows.runner.run_pipeline import RunOptions, make_source_resolver, plan_tar
 from flows.runner.run_records import read_records
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home", reference_data=tmp_path)
-
-
 def written(folder: Path, glob: str) -> Path:
     """A YAML file beside a folder ``notes`` with two pages."""
     (folder / "notes").mkdir(parents=True)

@@ -309,3 +309,23 @@ def test_after_a_collection_the_champions_run_is_cached(nano: Ran, tmp_path: Pat
     assert set(states(again).values()) == {"Cached", "Unchanged"}
     assert modelmill.answer("doctor", "--deep")["broken"] == 0
     assert json.loads(modelmill("models", "--json").stdout)["models"][0]["aliases"] == ["champion"]
+
+
+def test_graphs_with_adapters_go_with_their_servers_alone(hand: Hand) -> None:
+    """Whatever its age: a server that lives has the graph open, one that ended needs it no more."""
+    homes = hand.settings.home / "adapters" / "servers"
+    ended, lives = homes / "999999999", homes / str(os.getpid())  # no process has the first number
+    for folder in (ended, lives, homes / "notes"):
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(b"x" * 1000)
+    planned = plan_collection(hand.settings, RetentionPolicy())
+    plan = planned.find_plan("adapters")
+    assert [(item.name, item.why, item.size) for item in plan.deletions] == [
+        ("adapters/999999999", "graph with adapters of a server that has ended", 1000)
+    ]
+    assert plan.retained["served by a living process"].size == 1000
+    assert ended.is_dir()
+    assert collect_garbage(hand.settings, RetentionPolicy()).size == 1000
+    assert {folder.name for folder in homes.iterdir()} == {lives.name, "notes"}
+    assert not list_trashes(hand.settings.home)
+    assert collect_garbage(hand.settings, RetentionPolicy()).is_empty

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import serving.bento.service  # noqa: F401  (it installs the protocols)
 from serving.api.answers.loaded_model import LoadedModel
 from serving.api.openai_endpoint import create_app
 from serving.bento.endpoint_app import EndpointApp, LoadedEndpoint
+from tests.serving.server_thread import serve_in_thread
 
 MakeServed = Callable[..., LoadedModel]
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "What does json.dumps do?"}]}
@@ -39,18 +39,8 @@ def serving_endpoint(served: LoadedModel, key: str | None = None) -> Iterator[in
     endpoint = LoadedEndpoint()
     endpoint.open(served, create_app(served, key))
     config = uvicorn.Config(EndpointApp(bentoml_app, endpoint), log_level="error")
-    server = uvicorn.Server(config)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join(10)
+    with serve_in_thread(config) as port:
+        yield port
 
 
 def connecting(port: int, **options: Any) -> ClientConnection:
@@ -180,3 +170,46 @@ def test_hanging_up_frees_the_slot(make_served: MakeServed) -> None:
             time.sleep(0.02)
         assert served.engine.busy == (0, 0)
         assert served.engine.counts.completion_tokens < 90_000
+
+
+def read_metrics(port: int) -> dict[str, float]:
+    """Values of the page of metrics, by their whole names."""
+    page = httpx.get(f"http://localhost:{port}/metrics").text
+    lines = [line.rpartition(" ") for line in page.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
+
+
+def test_sockets_and_their_requests_are_counted(
+    make_served: MakeServed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    route = 'endpoint="/v1/chat/completions"'
+    total, seconds = "bentoml_service_request_total", "bentoml_service_request_duration_seconds"
+    is_open = f"modelmill_websockets_open{{{route}}}"
+    with serving_endpoint(make_served(slots=1, queue=1)) as port:
+        with connecting(port) as client, connecting(port):
+            with pytest.raises(InvalidStatus):
+                connecting(port)
+            for asked in (ASK, ASK, {**ASK, "temperature": -1}):
+                client.send(json.dumps({**asked, "max_tokens": 3}))
+            read_answer(client)
+            read_answer(client)
+            assert "error" in json.loads(client.recv(timeout=20))
+            assert read_metrics(port)[is_open] == 2
+        with pytest.raises(InvalidStatus):
+            connect(f"ws://localhost:{port}/v1/nothing-1", proxy=None)
+        httpx.post(f"http://localhost:{port}/v1/chat/completions", json={**ASK, "max_tokens": 3})
+        ends = time.monotonic() + 20
+        while (figures := read_metrics(port))[is_open] and time.monotonic() < ends:
+            time.sleep(0.02)
+    assert figures[is_open] == 0
+    counted = {name: value for name, value in figures.items() if name.startswith(f"{total}{{")}
+    assert counted == {
+        f'{total}{{{route},http_response_code="200",protocol="websocket"}}': 2,
+        f'{total}{{{route},http_response_code="400",protocol="websocket"}}': 1,
+        f'{total}{{{route},http_response_code="429",protocol="websocket"}}': 1,
+        f'{total}{{{route},http_response_code="200",protocol="http"}}': 1,
+        f'{total}{{endpoint="other",http_response_code="404",protocol="websocket"}}': 1,
+    }
+    timed = f'{seconds}_count{{{route},http_response_code="200",protocol="websocket"}}'
+    assert figures[timed] == 2

@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 
 from components.core.action import Workspace
-from components.core.settings import ADAPTERS_VARIABLE, Settings
+from components.core.endpoint_settings import ADAPTERS_VARIABLE
+from components.core.settings import Settings
 from components.core.store.artifact import Bundle, Lineage, ModelVersion
 from components.core.store.workdir import Workdir
 from components.export.onnx.adapter_files import read_adapter

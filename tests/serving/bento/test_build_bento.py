@@ -19,8 +19,10 @@ import pytest
 import yaml
 
 from components.core.action import Change, Workspace
+from components.core.endpoint_settings import ENDPOINT_LIMITS_VARIABLE
+from components.core.environment import child_environment
 from components.core.errors import ConfigError, DataError, GateFailed, MillError
-from components.core.settings import ENDPOINT_LIMITS_VARIABLE, Settings, child_environment
+from components.core.settings import Settings
 from components.core.stats.figures import read_report
 from components.core.store.artifact import Bento, Bundle, Lineage, ModelVersion
 from components.core.store.workdir import Workdir
@@ -240,8 +242,10 @@ def test_two_servers_of_one_workspace_count_apart(
     total = 'bentoml_service_request_total{endpoint="'
     lines = [[line for line in page.splitlines() if line.startswith(total)] for page in pages]
     model = f'{total}/v1/models/{{model}}",http_response_code='
-    assert {f'{model}"404"}} 3.0', f'{total}other",http_response_code="404"}} 1.0'} <= {*lines[0]}
-    assert [line for line in lines[1] if model in line] == [f'{model}"200"}} 1.0']
+    end = ',protocol="http"}'
+    other = f'{total}other",http_response_code="404"{end} 1.0'
+    assert {f'{model}"404"{end} 3.0', other} <= {*lines[0]}
+    assert [line for line in lines[1] if model in line] == [f'{model}"200"{end} 1.0']
 
 
 def test_a_model_that_says_nothing_is_told_from_a_server_that_is_broken(

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager
 import httpx
 import pytest
 
+from components.core.endpoint_settings import endpoint_api_key
 from components.core.errors import ConfigError
-from components.core.settings import endpoint_api_key
 from serving.api.answers.loaded_model import LoadedModel
 
 MakeServed = Callable[..., LoadedModel]

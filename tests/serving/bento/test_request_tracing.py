@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
+from components.core.endpoint_settings import TRACE_RECEIVER_VARIABLE
 from components.core.errors import ConfigError
-from components.core.settings import TRACE_RECEIVER_VARIABLE
 from serving.api.answers.loaded_model import LoadedModel
 from serving.api.openai_endpoint import create_app
 from serving.bento.endpoint_app import EndpointApp, LoadedEndpoint
@@ -104,6 +104,38 @@ def test_a_request_is_a_span_with_its_phases(
     assert attributes_of(other)["http.response.status_code"] == 400
     resource = receiver.requests[0].resource_spans[0].resource
     assert attributes_of(resource)["service.version"] == "7"
+
+
+def test_requests_in_a_socket_are_spans_as_those_over_http(
+    receiver: SpanReceiver, make_served: Callable[..., LoadedModel]
+) -> None:
+    served, endpoint = make_served(), LoadedEndpoint()
+    endpoint.open(served, create_app(served, None), open_tracing("tiny", "7"))
+    asked = {"model": "tiny", "messages": [{"role": "user", "content": "abc"}], "max_tokens": 5}
+    path, caller = "/v1/chat/completions", {"traceparent": f"00-{TRACE}-{CALLER}-01"}
+    with TestClient(
+        EndpointApp(Starlette(), endpoint), base_url="http://localhost", client=("127.0.0.1", 1)
+    ) as client:
+        with client.websocket_connect(f"ws://localhost{path}", headers=caller) as socket:
+            socket.send_json({**asked, "ignore_eos": True})
+            while socket.receive_text() != "[DONE]":
+                pass
+            socket.send_json({**asked, "model": "gpt"})
+            assert socket.receive_json()["error"]["code"] == "model_not_found"
+        with pytest.raises(WebSocketDenialResponse):
+            client.websocket_connect("ws://localhost/v1/nothing", headers=caller).__enter__()
+    endpoint.close()
+    assert {span.trace_id.hex() for span in receiver.spans} == {TRACE}
+    served_spans = [span for span in receiver.spans if span.parent_span_id.hex() == CALLER]
+    assert sorted(
+        (span.name, attributes_of(span)["http.response.status_code"]) for span in served_spans
+    ) == [("GET /v1/chat/completions", 101), ("GET other", 404), (f"POST {path}", 200),
+          (f"POST {path}", 404)]  # fmt: skip
+    assert {attributes_of(span)["network.protocol.name"] for span in served_spans} == {"websocket"}
+    (answered,) = [s for s in served_spans if attributes_of(s)["http.response.status_code"] == 200]
+    children = {s.name: s for s in receiver.spans if s.parent_span_id == answered.span_id}
+    assert children.keys() == {"queue", "prefill", "decode"}
+    assert attributes_of(children["decode"])["gen_ai.usage.output_tokens"] == 5
 
 
 def attributes_of(thing: Any) -> dict[str, Any]:

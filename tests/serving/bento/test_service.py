@@ -118,9 +118,10 @@ def test_unknown_addresses_are_one_label(client: TestClient) -> None:
     }
     assert labels == {"other", "/v1/models/{model}", "/v1/chat/completions"}
     total = "bentoml_service_request_total"
-    assert f'{total}{{endpoint="other",http_response_code="404"}} 600.0' in page
-    assert f'{total}{{endpoint="/v1/models/{{model}}",http_response_code="200"}} 300.0' in page
-    assert 'in_progress{endpoint="other"} 0.0' in page
+    assert f'{total}{{endpoint="other",http_response_code="404",protocol="http"}} 600.0' in page
+    known = 'endpoint="/v1/models/{model}",http_response_code="200",protocol="http"'
+    assert f"{total}{{{known}}} 300.0" in page
+    assert 'in_progress{endpoint="other",protocol="http"} 0.0' in page
 
 
 def test_the_page_of_metrics_has_the_engine_s_figures(

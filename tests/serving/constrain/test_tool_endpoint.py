@@ -3,54 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Any
 
 import jsonschema
-import numpy as np
 import openai
 import pytest
 
 from components.text.chat.chat_tokenizer import ChatTokenizer
 from serving.api.answers.loaded_model import LoadedModel
-from serving.engine.decoding_batch import SavedPrefix
 from serving.engine.prompt_encoder import PromptEncoder
-from serving.engine.sampling import Logits
 from tests.serving.constrain.test_tool_calls import PING, WEATHER
 from tests.serving.constrain.tool_templates import TEMPLATES
-from tests.serving.memory_batch import MemoryBatch
+from tests.serving.memory_batch import ScriptedBatch
 
 ASK: Any = [{"role": "user", "content": "How is it in Rome?"}]
 NAMED = {"type": "function", "function": {"name": "get_weather"}}
-
-
-class Dictated(MemoryBatch):
-    """Its favourite token is the script's next one, however it is fed; then the model's end."""
-
-    def __init__(self, vocabulary: int, slots: int, script: Sequence[int]) -> None:
-        super().__init__(vocabulary, slots)
-        self.script = script
-
-    def feed_rows(self, rows: Sequence[int], pieces: Sequence[Sequence[int]]) -> Logits:
-        return np.stack([self._favour(0)] * len(pieces))
-
-    def read_prefix(self, row: int, length: int) -> SavedPrefix:
-        return np.zeros(length)
-
-    def write_prefix(self, row: int, prefix: SavedPrefix, length: int) -> None:
-        """The prompt changes nothing in the answer."""
-
-    def step(self, tokens: Sequence[int]) -> Logits:
-        for row, token in zip(self.rows, tokens, strict=True):
-            row += [token] if token >= 0 else []
-        return np.stack([self._favour(len(row)) for row in self.rows])
-
-    def _favour(self, at: int) -> Logits:
-        logits = np.zeros(self.vocabulary, dtype=np.float32)
-        logits[self.script[at] if at < len(self.script) else 4] = 30
-        return logits
 
 
 def make_tool(parameters: dict[str, Any], *, strict: bool | None = None) -> dict[str, Any]:
@@ -76,8 +46,8 @@ def make_client(
             if says is not None:
                 script = tokenizer.encode_text(says)
 
-                def batch(slots: int) -> Dictated:
-                    return Dictated(size, slots, script)
+                def batch(slots: int) -> ScriptedBatch:
+                    return ScriptedBatch(size, slots, script=script, logit=30)
 
             served = make_served(batch=batch, context=1500)
             chat = ChatTokenizer(tokenizer.backend, template)

@@ -396,10 +396,11 @@ def test_a_client_that_leaves_its_tunnel_ends_it() -> None:
             writer.write(GET[:-2] + UPGRADE)
             await reader.readexactly(len(SWITCHED))
             writer.close()
-            await ended.wait()
+            await asyncio.wait_for(ended.wait(), 10)
             await idle(target)
 
     asyncio.run(check())
+    assert ended.is_set()
 
 
 def test_a_refused_handshake_is_an_answer() -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
+from components.core.endpoint_settings import DRAIN_VARIABLE
+from components.core.environment import child_environment
 from components.core.process.ports import free_port
 from components.core.process.process_tree import kill_process_tree
-from components.core.settings import child_environment
 from serving.vllm.vllm_program import VllmSpec
 
 
@@ -72,11 +73,15 @@ StartEndpoint = Callable[..., RunningEndpoint]
 
 @contextmanager
 def endpoints(home: Path, program: Path) -> Iterator[StartEndpoint]:
-    """``start(start="works", lives=None, key="", slots=…, queue=…)``; all end with the block."""
+    """``start(start="works", lives=None, key="", drain="", slots=…, queue=…)``; all end with the block."""
     running: list[subprocess.Popen[str]] = []
 
     def start(
-        start: str = "works", lives: int | None = None, key: str = "", **limits: int
+        start: str = "works",
+        lives: int | None = None,
+        key: str = "",
+        drain: str = "",
+        **limits: int,
     ) -> RunningEndpoint:
         folder = home / "hf"
         folder.mkdir()
@@ -93,7 +98,7 @@ def endpoints(home: Path, program: Path) -> Iterator[StartEndpoint]:
                 *(sys.executable, "-m", "serving.vllm.vllm_endpoint"),
                 *(spec.model_dump_json(), "127.0.0.1", str(port)),
             ],
-            env=child_environment({"MODELMILL_API_KEY": key}),
+            env=child_environment({"MODELMILL_API_KEY": key, DRAIN_VARIABLE: drain}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -88,6 +88,8 @@ class Handler(BaseHTTPRequestHandler):
                     os._exit(7)
                 self._chunk(event.encode())
                 time.sleep(0.01 if prompt == "endless" else 0)
+                while prompt == "slow" and not (OPTIONS.folder / "finish").exists():
+                    time.sleep(0.02)
             self._chunk(b"data: [DONE]\n\n")
             self._chunk(b"")
         except OSError:

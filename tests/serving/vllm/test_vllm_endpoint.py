@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import psutil
@@ -37,7 +39,7 @@ def test_requests_go_through_whole_and_the_answer_comes_back(endpoint: RunningEn
     assert (card["id"], card["context_length"]) == ("tiny", 64)
     assert httpx.get(f"{endpoint.address}/v1/models/tiny").json() == card
     page = httpx.get(f"{endpoint.address}/metrics").text
-    assert 'endpoint="/v1/chat/completions",http_response_code="200"} 1.0' in page
+    assert 'endpoint="/v1/chat/completions",http_response_code="200",protocol="http"} 1.0' in page
 
 
 def test_a_stream_comes_event_by_event(endpoint: RunningEndpoint) -> None:
@@ -175,6 +177,55 @@ def test_nothing_is_left_when_it_is_stopped(start_endpoint: StartEndpoint, start
     _, said = running.process.communicate(timeout=60)
     assert running.process.returncode == 143
     assert said.splitlines()[-1] == "stopped"
+    assert not any(child.is_running() for child in children)
+
+
+@contextmanager
+def open_stream(running: RunningEndpoint, prompt: str) -> Iterator[Iterator[str]]:
+    """Lines of a stream that has begun."""
+    body = {"model": "tiny", "prompt": prompt, "stream": True}
+    with httpx.stream("POST", f"{running.address}/v1/completions", json=body, timeout=30) as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith("data: ")
+        yield lines
+
+
+def await_stopping(running: RunningEndpoint) -> None:
+    """Wait until it says that it ends."""
+    while (answer := httpx.get(f"{running.address}/readyz")).status_code == 200:
+        time.sleep(0.02)
+    assert error_of(answer) == (503, "server_stopping", None)
+
+
+def test_sigterm_lets_answers_end_and_refuses_new_ones(start_endpoint: StartEndpoint) -> None:
+    running = start_endpoint(drain="60")
+    running.wait_listening()
+    running.wait_ready()
+    with open_stream(running, "slow") as lines:
+        running.process.send_signal(signal.SIGTERM)
+        await_stopping(running)
+        refused = running.ask()
+        assert error_of(refused) == (503, "server_stopping", None)
+        assert refused.headers["retry-after"] == "1"
+        assert httpx.get(f"{running.address}/livez").status_code == 200
+        (running.folder / "finish").touch()
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+    assert running.process.wait(timeout=30) == 143
+
+
+@pytest.mark.parametrize(("drain", "sign"), [("0.2", signal.SIGTERM), ("60", signal.SIGINT)])
+def test_answers_that_are_left_end_by_an_error(
+    start_endpoint: StartEndpoint, drain: str, sign: signal.Signals
+) -> None:
+    running = start_endpoint(drain=drain)
+    running.wait_listening()
+    running.wait_ready()
+    children = psutil.Process(running.process.pid).children()
+    with open_stream(running, "endless") as lines:
+        running.process.send_signal(sign)
+        last = [line for line in lines if line][-1]
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "server_stopping"
+    assert running.process.wait(timeout=30) == 128 + sign
     assert not any(child.is_running() for child in children)
 
 

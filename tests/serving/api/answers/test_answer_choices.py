@@ -4,53 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
-import numpy as np
 import openai
 import pytest
 
 from components.text.chat.chat_tokenizer import ChatTokenizer
 from serving.api.answers.loaded_model import LoadedModel
 from serving.api.request_schema import CompletionRequest, derive_seed
-from serving.engine.decoding_batch import SavedPrefix
-from serving.engine.sampling import Logits
-from tests.serving.memory_batch import MemoryBatch
+from tests.serving.memory_batch import ScriptedBatch
 
 MakeServed = Callable[..., LoadedModel]
 Listen = Callable[..., AbstractContextManager[str]]
 ASK: Any = [{"role": "user", "content": "What does json.dumps do?"}]
 SPOKEN = "naïve 日本語 🦊, then"
-
-
-class Scripted(MemoryBatch):
-    """Its favourite token is the script's next one, the model's end behind the last."""
-
-    def __init__(self, vocabulary: int, slots: int, script: Sequence[int]) -> None:
-        super().__init__(vocabulary, slots)
-        self.script = script
-
-    def feed_rows(self, rows: Sequence[int], pieces: Sequence[Sequence[int]]) -> Logits:
-        return np.stack([self._favour(0)] * len(pieces))
-
-    def read_prefix(self, row: int, length: int) -> SavedPrefix:
-        return np.zeros(length)
-
-    def write_prefix(self, row: int, prefix: SavedPrefix, length: int) -> None:
-        """The prompt changes nothing in the answer."""
-
-    def step(self, tokens: Sequence[int]) -> Logits:
-        for row, token in zip(self.rows, tokens, strict=True):
-            row += [token] if token >= 0 else []
-        return np.stack([self._favour(len(row)) for row in self.rows])
-
-    def _favour(self, at: int) -> Logits:
-        logits = np.zeros(self.vocabulary, dtype=np.float32)
-        logits[self.script[at] if at < len(self.script) else 4] = 9
-        return logits
 
 
 @pytest.fixture
@@ -59,7 +29,7 @@ def scripted(
 ) -> Iterator[openai.OpenAI]:
     script = tokenizer.encode_text(SPOKEN)
     size = tokenizer.vocabulary
-    served = make_served(batch=lambda slots: Scripted(size, slots, script), context=100)
+    served = make_served(batch=lambda slots: ScriptedBatch(size, slots, script=script), context=100)
     with listening(served) as address:
         yield openai.OpenAI(base_url=address, api_key="none", max_retries=0)
 
