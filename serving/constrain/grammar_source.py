@@ -13,6 +13,7 @@ from llguidance.gbnf_to_lark import any_to_lark
 from serving.api.error_responses import ApiError
 from serving.constrain.pattern_samples import collect_patterns, lark_patterns, sample_patterns
 from serving.constrain.schema_keywords import DoubtfulKeyword, SchemaPreparer, invalid_value
+from serving.constrain.schema_numbers import grammar_has_fatal_number
 
 MAX_SOURCE_BYTES = 64 << 10
 """Of a schema or grammar: the largest schemas of tools have some 20 kB."""
@@ -143,6 +144,8 @@ def grammar_source(grammar: str, place: str) -> GrammarSource:
         raise invalid_value(place, "it is nested too deeply") from None
     except Exception as error:  # the translator raises plain Exceptions
         raise invalid_value(place, f"it is neither Lark nor GBNF: {error}") from None
+    if grammar_has_fatal_number(lark):
+        raise invalid_value(place, f"the number {-(1 << 63)} cannot be held")
     samples = sample_patterns(lark_patterns(lark))
     return GrammarSource(LLMatcher.grammar_from_lark(lark), place, samples=samples)
 

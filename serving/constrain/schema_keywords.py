@@ -14,10 +14,17 @@ from typing import Any
 from llguidance import LLMatcher
 
 from serving.api.error_responses import ApiError
+from serving.constrain.schema_numbers import (
+    INTEGER_FORMATS,
+    LOWER,
+    UPPER,
+    close_bounds,
+    has_fatal_number,
+    has_inexact_number,
+    round_bounds,
+    tighten_bound,
+)
 
-_BESIDE, _NARROW = 1e-9, 1e-6
-"""Distance of an inclusive bound from an exclusive one, as a share of it, and the least range of
-numbers that is still wide for it."""
 _SUBSCHEMAS = ("items", "additionalProperties", "not", "if", "then", "else", "contains")
 _SUBSCHEMA_LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _SUBSCHEMA_MAPS = ("properties", "patternProperties", "$defs", "definitions")
@@ -43,13 +50,8 @@ _UNHELD_FORMATS = ("idn-email", "idn-hostname", "uri-reference", "iri", "iri-ref
                    "uri-template", "json-pointer", "relative-json-pointer", "regex")  # fmt: skip
 """Formats that JSON Schema defines and llguidance does not know; others (OpenAPI's ``binary``,
 ``double``, ``password`` …) are annotations, which say nothing about the JSON."""
-_INT64 = (1 << 63) - 1024
-"""llguidance computes bounds as doubles; this is the last one below 2^63."""
-_INTEGER_FORMATS = {
-    "int8": (-(1 << 7), (1 << 7) - 1), "int16": (-(1 << 15), (1 << 15) - 1),
-    "int32": (-(1 << 31), (1 << 31) - 1), "int64": (-_INT64, _INT64),
-    "uint8": (0, (1 << 8) - 1), "uint16": (0, (1 << 16) - 1), "uint32": (0, (1 << 32) - 1),
-}  # fmt: skip
+_ANNOTATIONS = ("x-guidance", "default", "example", "examples")
+"""Left out: options of llguidance that are ours alone, and values that say nothing of others."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class SchemaPreparer:
         try:
             prepared: dict[str, Any] = self._prepare(schema, place)
             json.dumps(prepared)
+            if has_fatal_number(prepared):
+                raise invalid_value(place, f"the number {-(1 << 63)} cannot be held")
         except RecursionError:
             raise invalid_value(place, "it is nested too deeply") from None
         return prepared
@@ -95,13 +99,15 @@ class SchemaPreparer:
         kept = {
             key: value
             for key, value in schema.items()
-            if key != "x-guidance" and not _is_neutral(key, value)
+            if key not in _ANNOTATIONS and not _is_neutral(key, value)
         }
+        _read_openapi(kept)
         self._note_unheld(kept, place)
         self._check_min_properties(kept, place)
         self._read_format(kept, place)
         self._check_patterns(kept, place)
-        _close_bounds(kept)
+        self._check_numbers(kept, schema, place)
+        close_bounds(kept)
         for key in _SUBSCHEMAS:
             if key in kept:
                 kept[key] = self._prepare(kept[key], f"{place}.{key}")
@@ -160,10 +166,33 @@ class SchemaPreparer:
                 self.doubtful.append(DoubtfulKeyword("format", f"{place}.format", sign))
             return
         del schema["format"]
-        bounds = _INTEGER_FORMATS.get(name)
-        if bounds is not None and _may_be(schema, "integer") and not _may_be(schema, "number"):
-            _tighten(schema, "minimum", "exclusiveMinimum", bounds[0], 1)
-            _tighten(schema, "maximum", "exclusiveMaximum", bounds[1], -1)
+        bounds = INTEGER_FORMATS.get(name)
+        if bounds is not None and _is_integer(schema):
+            tighten_bound(schema, LOWER, bounds[0])
+            tighten_bound(schema, UPPER, bounds[1])
+
+    def _check_numbers(self, schema: dict[str, Any], given: Mapping[str, Any], place: str) -> None:
+        """Round bounds that no double holds; constants and bounds out of reach cannot be held.
+
+        Args:
+            schema: is changed.
+            given: the same as the request has it.
+            place: its path.
+        """
+        unheld = [key if key in given else "format" for key in round_bounds(schema)]
+        for key in ("const", "enum"):
+            if has_inexact_number(schema.get(key)):
+                unheld.append(key)
+                del schema[key]
+        if "multipleOf" in schema:
+            sign = "Value for 'multipleOf'"
+            self.doubtful.append(DoubtfulKeyword("multipleOf", f"{place}.multipleOf", sign))
+        for key in unheld:
+            if self._strict:
+                raise invalid_value(
+                    f"{place}.{key}", f"'{key}' cannot be held here with numbers so large"
+                )
+            self.doubtful.append(DoubtfulKeyword(key, f"{place}.{key}"))
 
     def _check_patterns(self, schema: dict[str, Any], place: str) -> None:
         """Patterns of other dialects (look-around) are left out, where they may be."""
@@ -201,56 +230,23 @@ def _may_be(schema: Mapping[str, Any], kind: str) -> bool:
     return kind == named or (isinstance(named, list) and kind in named)
 
 
-def _tighten(schema: dict[str, Any], key: str, exclusive: str, bound: int, sign: int) -> None:
-    """Set a bound of an integer, unless a tighter one is there.
-
-    Args:
-        schema: is changed.
-        key: of the inclusive bound.
-        exclusive: its exclusive form.
-        bound: the value.
-        sign: 1 for a lower bound, -1 for an upper one.
-    """
-    other = _read_number(schema, exclusive)
-    if other is not None:
-        if sign * other >= sign * bound:
-            return
-        del schema[exclusive]
-    inclusive = _read_number(schema, key)
-    if inclusive is None or sign * inclusive < sign * bound:
-        schema[key] = bound
+def _is_integer(schema: Mapping[str, Any]) -> bool:
+    """The only numbers that the schema's ``type`` has room for are integers."""
+    return _may_be(schema, "integer") and not _may_be(schema, "number")
 
 
-def _close_bounds(schema: dict[str, Any]) -> None:
-    """Exclusive bounds of decimals as inclusive ones beside them: llguidance takes ``7`` for a
-    number above 7, and readers take ``7.00000000000000001`` for 7."""
-    if schema.get("type") == "integer" or "multipleOf" in schema:
-        return
-    lowest = _read_number(schema, "minimum", "exclusiveMinimum")
-    highest = _read_number(schema, "maximum", "exclusiveMaximum")
-    if lowest is not None and highest is not None and highest - lowest < _NARROW:
-        return
-    for exclusive, inclusive, sign in (
-        ("exclusiveMinimum", "minimum", 1),
-        ("exclusiveMaximum", "maximum", -1),
-    ):
-        bound = _read_number(schema, exclusive)
-        if bound is None:
-            continue
-        del schema[exclusive]
-        beside = round(bound + sign * max(1.0, abs(bound)) * _BESIDE, 9)
-        other = _read_number(schema, inclusive)
-        if other is None or sign * other < sign * beside:
-            schema[inclusive] = beside
-
-
-def _read_number(schema: Mapping[str, Any], *keys: str) -> float | None:
-    """The first of the keys that holds a number."""
-    for key in keys:
-        value = schema.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return value
-    return None
+def _read_openapi(schema: dict[str, Any]) -> None:
+    """Keywords of OpenAPI 3.0 in JSON Schema's words, in place: ``nullable``, which its
+    specification binds to a ``type`` beside it, and exclusive bounds as flags."""
+    named = schema.get("type")
+    if schema.pop("nullable", None) is True and isinstance(named, str) and named != "null":
+        schema["type"] = [named, "null"]
+    for inclusive, exclusive in (LOWER, UPPER):
+        flag = schema.get(exclusive)
+        if isinstance(flag, bool):
+            del schema[exclusive]
+            if flag and inclusive in schema:
+                schema[exclusive] = schema.pop(inclusive)
 
 
 def invalid_value(place: str, reason: str) -> ApiError:
