@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from components.core.endpoint_settings import DRAIN_VARIABLE
 from components.core.errors import MillError
 from components.core.settings import Settings
 from components.publish.bento_folders import bentos_folder, check_bento_files
@@ -17,8 +16,10 @@ from serving.engine.served_folder import read_endpoint
 from serving.gateway.reverse_proxy import ProxyTarget
 from serving.gateway.server_process import (
     GAVE_UP,
+    STOP_SECONDS,
     ServerProcess,
     check_alive,
+    cut_answers,
     log_tail,
     not_ready_error,
     spawn_server,
@@ -27,6 +28,8 @@ from serving.gateway.server_process import (
 
 _POLL_SECONDS = 0.05
 _ASK_SECONDS = 2.0
+_IDLE_STOP_SECONDS = 1.0
+"""For a server to end that answers nothing; then it is killed."""
 
 
 @dataclass(eq=False)
@@ -37,6 +40,7 @@ class Backend:
     server: ServerProcess
     target: ProxyTarget
     began: float = field(default_factory=time.monotonic)
+    _was_ready: bool = False
     _log_offset: int = 0
     """Bytes of the log that have been looked at."""
 
@@ -54,6 +58,7 @@ class Backend:
                 check_alive(self.server)
                 with suppress(httpx.TransportError):  # it does not listen yet
                     if (await client.get(self.server.ready_address)).is_success:
+                        self._was_ready = True
                         return
                 await asyncio.sleep(_POLL_SECONDS)
         raise not_ready_error(self.server, seconds)
@@ -71,8 +76,19 @@ class Backend:
         return f"it cannot start; it said: {log_tail(self.server.log)}" if GAVE_UP in news else None
 
     async def stop(self) -> None:
-        """End it with all that it started."""
+        """End it with all that it started; what it still answers is cut."""
+        if self._was_ready:  # before, a worker would answer with a traceback
+            await asyncio.to_thread(cut_answers, self.server)
         await asyncio.to_thread(stop_server, self.server)
+
+    async def drain(self, seconds: float) -> None:
+        """End it once its answers have; what is left after a while is cut.
+
+        Args:
+            seconds: longest that its answers go on.
+        """
+        longest = seconds + STOP_SECONDS if self.target.active else _IDLE_STOP_SECONDS
+        await asyncio.to_thread(stop_server, self.server, longest)
 
 
 BackendFactory = Callable[[Settings, ServedModel], Backend]
@@ -91,7 +107,5 @@ def start_backend(settings: Settings, served: ServedModel) -> Backend:
     if endpoint.model != served.model:
         raise MillError(f"Bento {served.bento} holds {endpoint.model}, not {served.model}")
     log = settings.logs / f"endpoint-{served.bento}.log"
-    # Who switches from it waits for its answers before it is told to end.
-    variables = {"BENTOML_HOME": str(settings.bentos), DRAIN_VARIABLE: "0"}
-    server = spawn_server(folder, log, variables)
+    server = spawn_server(folder, log, {"BENTOML_HOME": str(settings.bentos)})
     return Backend(served, server, ProxyTarget(server.port))

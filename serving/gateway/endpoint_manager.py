@@ -10,7 +10,8 @@ private loopback port. A promotion asks through ``components/publish/promotion/e
     drop      the prepared one is ended
 
 So there are two copies of a model during a switch alone. Without a champion the manager waits for
-one. A server that dies is started again, ``RESTARTS`` times in a row at most.
+one. A server that dies is started again, ``RESTARTS`` times in a row at most. When the manager
+ends, answers in progress go on for a while (``drain_seconds``), and new requests get 503.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from components.core import log
+from components.core.endpoint_settings import drain_seconds
 from components.core.errors import DataError, MillError, error_line
 from components.core.process.failure_line import load_settings_or_exit
 from components.core.process.process_tree import process_start_time
@@ -44,8 +46,6 @@ RESTARTS = 5
 """Starts in a row, with growing pauses, before a server that dies is given up."""
 DRAIN_SECONDS = 60.0
 """Longest that a replaced server goes on answering what it has begun."""
-_LAST_SECONDS = 2.0
-"""For answers in progress when the manager itself ends."""
 _READY_SECONDS = 120.0
 _STEADY_SECONDS = 60.0
 """A server that ran this long is no longer one that dies at once."""
@@ -60,6 +60,9 @@ NO_CHAMPION = UnservedReason(
 FAILED = UnservedReason(
     "failed", "The champion's server does not start; the operator's log says why."
 )
+
+
+STOPPING = UnservedReason("server_stopping", "The server is being stopped.")
 
 
 class EndpointManager:
@@ -279,18 +282,16 @@ class EndpointManager:
             self._last_status = status
 
     async def _shut_down(self) -> None:
+        self.proxy.target, self.proxy.unserved = None, STOPPING
         await _cancel(self._request)
         await _cancel(self._starting)
         running = [self.serving, self.prepared, *self._draining.values()]
         for task in list(self._draining):
             await _cancel(task)
-        deadline = time.monotonic() + _LAST_SECONDS
         left = [backend for backend in running if backend is not None]
-        while any(b.target.active for b in left) and time.monotonic() < deadline:
-            await asyncio.sleep(_POLL_SECONDS)
-        self.proxy.target = None
-        stopping: list[Coroutine[Any, Any, None]] = [backend.stop() for backend in left]
-        await asyncio.gather(*stopping)
+        seconds = drain_seconds()
+        draining: list[Coroutine[Any, Any, None]] = [backend.drain(seconds) for backend in left]
+        await asyncio.gather(*draining)
 
 
 def _serves(backend: Backend | None, served: ServedModel) -> bool:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from serving.gateway.exec_server import server_command
 
 SERVER_MARK = "MODELMILL_SERVER"
 """Variable that all processes of one server have in their environment."""
-_STOP_SECONDS = 10.0
+STOP_SECONDS = 10.0
 _HURRY_SECONDS = 1.0
 """The same where the user has stopped the command that needs the server."""
 _TAIL_LINES = 4
@@ -169,15 +169,27 @@ def _wait_ready(server: ServerProcess, seconds: float) -> None:
     raise not_ready_error(server, seconds)
 
 
-def stop_server(server: ServerProcess) -> None:
+def cut_answers(server: ServerProcess) -> None:
+    """Have a server end its answers at once, by an error, once it is told to end."""
+    for worker in find_marked_processes(SERVER_MARK, {server.mark}):
+        if worker.pid != server.process.pid:
+            with suppress(psutil.Error):
+                worker.send_signal(signal.SIGINT)
+
+
+def stop_server(server: ServerProcess, seconds: float = STOP_SECONDS) -> None:
     """End a server: SIGTERM for the supervisor first, then kill the workers that are left.
 
     A supervisor that was killed leaves workers behind; they are found by their mark.
+
+    Args:
+        server: the server.
+        seconds: for it to end by itself, its answers included.
     """
     started = find_marked_processes(SERVER_MARK, {server.mark})
     if server.process.poll() is None:
         server.process.send_signal(signal.SIGTERM)
-        seconds = _STOP_SECONDS if shutdown.requested_stop() is None else _HURRY_SECONDS
-        _, started = psutil.wait_procs(started, timeout=seconds)
+        hurries = shutdown.requested_stop() is not None
+        _, started = psutil.wait_procs(started, timeout=_HURRY_SECONDS if hurries else seconds)
     kill_processes(started)
     server.process.wait()

@@ -53,6 +53,8 @@ class PlatformState:
     complete: bool
     """True once every service has answered."""
     services: tuple[ServiceState, ...]
+    drain_seconds: float = 0.0
+    """Longest that the endpoint's answers go on once it is told to end."""
 
 
 def service_mark(settings: Settings, name: str) -> str:

@@ -17,6 +17,7 @@ import psutil
 from rich.console import Console
 
 from components.core.config.stage_config import read_yaml
+from components.core.endpoint_settings import drain_seconds
 from components.core.environment import child_environment
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.io.full_disk import explain_full_disk
@@ -50,9 +51,13 @@ from serving.serve_model import list_other_champions
 
 _DEPLOY_TIMEOUT_SECONDS = 120.0
 _DOWN_TIMEOUT_SECONDS = 20.0
-"""Seconds that ``down`` waits for ``up`` to end by itself before it kills it."""
-_FORCED_END_SECONDS = 4.5
-"""Seconds from a signal to the end by force; services get 1.2 to 2.5 s each before a kill."""
+"""Seconds beyond the time for answers that ``down`` waits for ``up`` to end by itself; then it
+kills it."""
+_FORCED_END_SECONDS = 6.5
+"""Seconds from a signal to the end by force, beyond the endpoint's time for its answers; services
+get 1.2 to 3 s each before a kill."""
+_PATIENCE_SECONDS = 2.0
+"""After so long a user is told what the end waits for."""
 _POLL_SECONDS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OnReady = Callable[[dict[str, Any]], None]
@@ -76,6 +81,7 @@ def run_platform(
         ConfigError: a platform is already running, or a port is taken; nothing was started.
         MillError: a service did not start; all services were ended.
     """
+    drain_seconds()  # a value that makes no sense is refused before anything is started
     _create_home(settings)
     with explain_full_disk(settings.home), try_lock(lock_file(settings)) as acquired:
         if not acquired:
@@ -152,7 +158,7 @@ def end_platform(settings: Settings) -> int:
         count = 1 + len(state.services)
         with suppress(ProcessLookupError):
             os.kill(state.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _DOWN_TIMEOUT_SECONDS
+        deadline = time.monotonic() + state.drain_seconds + _DOWN_TIMEOUT_SECONDS
         while process_tree.is_running(state.pid, state.create_time) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         if process_tree.is_running(state.pid, state.create_time):
@@ -201,7 +207,8 @@ class _Platform:
             self.stopped = Stopped(sign)
             ended.set()
             # The loop handles the signals now, so nothing else makes sure that this ends.
-            loop.call_later(_FORCED_END_SECONDS, shutdown.force_exit, sign)
+            seconds = drain_seconds() + _FORCED_END_SECONDS
+            loop.call_later(seconds, shutdown.force_exit, sign)
 
         loop = asyncio.get_running_loop()
         for sign in _SIGNALS:
@@ -224,9 +231,17 @@ class _Platform:
             await asyncio.gather(starting, *listening, return_exceptions=True)
             self._display.stop()
             began = time.monotonic()
+            patience = loop.call_later(_PATIENCE_SECONDS, self._say_what_is_waited_for)
             await self._supervisor.end()
+            patience.cancel()
         self.console.print(
             f"stopped; all services ended after {format_duration(time.monotonic() - began)}"
+        )
+
+    def _say_what_is_waited_for(self) -> None:
+        seconds = format_duration(drain_seconds())
+        self.console.print(
+            f"answers in progress end first, within {seconds}; a second signal ends all at once"
         )
 
     async def _start(self) -> None:
@@ -294,6 +309,7 @@ class _Platform:
             api=prefect_api_address(self.ports),
             complete=self._complete,
             services=self._supervisor.states,
+            drain_seconds=drain_seconds(),
         )
 
     def _write(self) -> None:

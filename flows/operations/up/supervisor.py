@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from components.core.endpoint_settings import drain_seconds
 from components.core.environment import child_environment
 from components.core.errors import MillError, error_line
 from components.core.process.exec_with_parent import exec_with_parent_command
@@ -29,6 +30,7 @@ from components.core.process.process_tree import (
 )
 from components.core.settings import Settings
 from flows.operations.up.platform_state import (
+    ENDPOINT,
     FAILED,
     PREFECT,
     RESTARTING,
@@ -56,8 +58,10 @@ _MAX_SILENT_PROBES = 6
 """Unanswered probes in a row after which a service counts as hung."""
 _END_SECONDS = 1.2
 _SERVER_END_SECONDS = 2.5
-"""Everything is to end within 5 s: the worker's flow runs, the other services, and last Prefect's
-server, which still records the final states that they report."""
+"""Everything but answers in progress is to end within 5 s: the worker's flow runs, the other
+services, and last Prefect's server, which still records the final states that they report."""
+_ENDPOINT_END_SECONDS = 3.0
+"""Beyond the time for its answers; without any it ends within a second or two."""
 _LEFTOVER_END_SECONDS = 5.0
 _MAX_LOG_BYTES = 16 << 20
 """Size from which a log is written anew at the next start instead of being appended to."""
@@ -237,8 +241,7 @@ class Supervisor:
                     lambda: terminate_processes(self._started_by(supervised), _END_SECONDS)
                 )
             try:
-                last = supervised.service.name == PREFECT
-                seconds = _SERVER_END_SECONDS if last else _END_SECONDS
+                seconds = _longest_end(supervised.service.name)
                 await asyncio.wait_for(supervised.process.wait(), seconds)
             except TimeoutError:
                 supervised.process.kill()
@@ -276,6 +279,13 @@ class _SupervisedService:
     @property
     def ended(self) -> bool:
         return self.process is not None and self.process.returncode is not None
+
+
+def _longest_end(name: str) -> float:
+    """Seconds that a service has to end by itself; the endpoint finishes its answers."""
+    if name == ENDPOINT:
+        return drain_seconds() + _ENDPOINT_END_SECONDS
+    return _SERVER_END_SECONDS if name == PREFECT else _END_SECONDS
 
 
 def end_leftovers(settings: Settings) -> int:

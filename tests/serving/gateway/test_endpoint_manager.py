@@ -61,7 +61,13 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(name.encode())
     def log_message(self, *_):
         pass
-ThreadingHTTPServer(("127.0.0.1", port), Answer).serve_forever()
+server = ThreadingHTTPServer(("127.0.0.1", port), Answer)
+server.daemon_threads = False
+if name.startswith("drains"):  # ends once its answers have
+    import signal, threading
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+server.serve_forever()
+server.server_close()
 """
 STARTED: list[Backend] = []
 
@@ -94,8 +100,10 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 class RunningEndpoint:
     """A running manager, its promoter and a client of its proxy."""
 
-    def __init__(self, manager: EndpointManager, client: httpx.AsyncClient) -> None:
-        self.manager, self.client = manager, client
+    def __init__(
+        self, manager: EndpointManager, client: httpx.AsyncClient, ended: asyncio.Event
+    ) -> None:
+        self.manager, self.client, self.ended = manager, client, ended
         self.promoter = EndpointSwap(manager.settings)
 
     async def says(self, path: str = "/") -> str:
@@ -125,7 +133,7 @@ async def keeping_up(
     manager = EndpointManager(settings, proxy, how)
     running = asyncio.create_task(manager.run(ended))
     async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=30) as client:
-        endpoint = RunningEndpoint(manager, client)
+        endpoint = RunningEndpoint(manager, client, ended)
         while not endpoint.promoter.is_running():
             await asyncio.sleep(0.01)
         try:
@@ -182,6 +190,22 @@ def test_the_old_one_finishes_its_answer_and_can_be_taken_back_meanwhile(
             assert (await slow, await endpoint.says()) == ("one", "one")
 
     asyncio.run(check())
+
+
+def test_the_end_waits_for_answers_and_refuses_new_ones(settings: Settings) -> None:
+    async def check() -> str:
+        async with keeping_up(settings) as endpoint:
+            await endpoint.switch("drains")
+            slow = asyncio.create_task(endpoint.says("/slow"))
+            while not endpoint.manager.serving or not endpoint.manager.serving.target.active:
+                await asyncio.sleep(0.01)
+            endpoint.ended.set()
+            await endpoint.until("server_stopping")
+            refused = await endpoint.client.get("/")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            return await slow
+
+    assert asyncio.run(check()) == "drains"
 
 
 @pytest.mark.parametrize(
