@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from components.core.config.blocklist import Blocklist
 from components.core.errors import DataError, MillError
 from components.core.io.atomic_write import write_atomically
+from components.core.io.trash import delete_path, list_trashes
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus, canonical_json
 from components.core.store.shards import shard_paths
 from components.core.store.store import Store
-from components.core.store.trash import delete_path, list_trashes
 from components.lineage.affected_copies import AffectedCopies
 from components.lineage.text_search import SearchHit, search_workspace
 from components.publish.dataset.delete_dataset import (

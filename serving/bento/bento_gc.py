@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 
 import psutil
 
+from components.core.io.trash import last_change_time
 from components.core.settings import Settings
 from components.core.store.gc_plan import GcPlan, RetentionPolicy
-from components.core.store.trash import last_change_time
 from components.publish.bento_folders import list_bentos, read_latest
 from serving.gateway.server_home import find_dead_homes
 from serving.smoke_test import REPORT_FOLDER

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.core.store.trash import disk_size
+from components.core.io.trash import disk_size
 
 DAY_SECONDS = 86_400.0
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import yaml
 
+from components.core.io.trash import Trash, last_change_time
 from components.core.settings import Settings
 from components.core.store.gc_plan import GcPlan, RetentionPolicy
-from components.core.store.trash import Trash, last_change_time
 from components.publish.dataset.push_dataset import (
     configure_local_remote,
     object_path,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import yaml
 
 from components.core.errors import DataError, error_line
 from components.core.io.locks import hold_lock
+from components.core.io.trash import delete_path
 from components.core.log import mask_secrets
 from components.core.settings import Settings
 from components.publish.dataset.push_dataset import configure_dvc, object_path
@@ -86,8 +86,7 @@ def delete_dataset_version(
                 _delete_objects(Path(remote), objects)
         _delete_objects(root / ".dvc" / "cache", objects)
         for folder in (root / name, root / f".{name}.tmp", root / ".dvc" / "site"):
-            if folder.exists():
-                shutil.rmtree(folder)
+            delete_path(folder)
         (root / f"{name}.dvc").unlink(missing_ok=True)
 
 

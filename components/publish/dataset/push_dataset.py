@@ -24,8 +24,9 @@ from components.core.action import Change, Workspace, action
 from components.core.config.env_references import resolve_references
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError, TransientError, error_line
-from components.core.io.atomic_write import write_atomically
+from components.core.io.atomic_write import publish_path, write_atomically
 from components.core.io.locks import hold_lock
+from components.core.io.trash import delete_path
 from components.core.log import get_logger, mask_secrets
 from components.core.store.artifact import MANIFEST_FILE, VOLATILE_FOLDER, Corpus, Dataset
 
@@ -225,8 +226,7 @@ def _add_and_push(root: Path, version: str, source: Path, corpus: Corpus, remote
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # also keeps its progress bars away
-    if _site(root).exists():
-        shutil.rmtree(_site(root))  # it must look at the remote again
+    delete_path(_site(root))  # it must look at the remote again
     pin, sizes = root / f"{version}.dvc", _sizes(source)
     known = pin.is_file()
     with Repo(str(root)) as repo:
@@ -242,12 +242,11 @@ def _copy(source: Path, target: Path, sizes: dict[str, int]) -> None:
     """A fresh, writable copy of the corpus; DVC then moves it to its cache and links back."""
     beside = target.with_name(f".{target.name}.tmp")
     for old in (beside, target):
-        if old.exists():
-            shutil.rmtree(old)
+        delete_path(old)
     for name in sizes:
         (beside / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, beside / name)
-    beside.rename(target)
+    publish_path(beside, target)
 
 
 def _describe(pin: Path, corpus: Corpus) -> None:

@@ -5,9 +5,9 @@ It is idempotent: what an interrupted call left is deleted by the next.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection
 
+from components.core.io.trash import delete_path
 from components.core.settings import Settings
 from components.publish.registry.mlflow_client import connect_mlflow
 from components.publish.registry.model_registry import (
@@ -66,5 +66,5 @@ def delete_version(settings: Settings, model: str, version: int, source: str) ->
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
         folder = settings.mlflow / "artifacts" / "models" / logged
-        if logged and folder.is_dir():
-            shutil.rmtree(folder)
+        if logged:
+            delete_path(folder)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.core.errors import MillError
+from components.core.errors import MillError, error_line
 from components.core.io.atomic_write import atomic_path
 from components.core.settings import Settings
 from components.core.workspace_layout import mark_layout
@@ -116,6 +116,17 @@ def _open_tables(settings: Settings, mode: str = "ro") -> Iterator[sqlite3.Conne
     except sqlite3.Error as error:
         done = "read" if mode == "ro" else "written"
         raise MillError(f"{path}: the model registry cannot be {done}: {error}") from error
+
+
+def root_cause_line(error: BaseException) -> str:
+    """Message of the database's or system's error at the root of a library's exception, in a line.
+
+    MLflow wraps SQLite's five words into SQLAlchemy's statement with all its parameters.
+    """
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, sqlite3.Error | OSError):
+        link = link.__cause__ or link.__context__
+    return error_line(link or error)
 
 
 @dataclass(frozen=True)

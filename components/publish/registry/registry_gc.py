@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import DataError
+from components.core.io.trash import Trash, last_change_time
 from components.core.settings import Settings
 from components.core.store.gc_plan import GcPlan, RetentionPolicy
 from components.core.store.gc_roots import GcRoot
-from components.core.store.trash import Trash, last_change_time
 from components.publish.registry.mlflow_client import connect_mlflow
 from components.publish.registry.mlflow_tables import (
     LifecycleRow,

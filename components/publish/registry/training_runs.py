@@ -7,20 +7,24 @@ long as the stage it tells of lies in the store, and goes with it.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from components.core.io.trash import delete_path
 from components.core.log import get_logger
 from components.core.settings import Settings
 from components.core.store.store import stage_folders
-from components.core.tracking import NoTracker, Tracker, root_cause_line
+from components.core.tracking import NoTracker, Tracker
 from components.publish.registry.mlflow_client import (
     MlflowTracker,
     connect_mlflow,
     ensure_experiment,
 )
-from components.publish.registry.mlflow_tables import row_deletion, select_tagged_runs
+from components.publish.registry.mlflow_tables import (
+    root_cause_line,
+    row_deletion,
+    select_tagged_runs,
+)
 
 TRAININGS = "modelmill-trainings"
 """The experiment of all trainings; a registered model's own has its versions."""
@@ -121,6 +125,6 @@ def delete_orphaned_runs(settings: Settings) -> int:
     connect_mlflow(settings)
     with row_deletion(settings) as rows:
         for run in runs:
-            shutil.rmtree(run_folder(settings, run), ignore_errors=True)
+            delete_path(run_folder(settings, run))
             rows.delete_run(run)
     return len(runs)

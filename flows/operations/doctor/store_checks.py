@@ -12,11 +12,11 @@ from typing import Any
 
 from components.core.errors import DataError
 from components.core.io.locks import is_locked
+from components.core.io.trash import disk_size, last_change_time, list_trashes
 from components.core.progress import Progress
 from components.core.settings import Settings
 from components.core.store.artifact import MANIFEST_FILE, digest_file, digest_folder, digest_value
 from components.core.store.gc_plan import DAY_SECONDS, RetentionPolicy
-from components.core.store.trash import disk_size, last_change_time, list_trashes
 from components.core.store.workdir import stage_name
 from components.publish.bento_folders import FILE_LIST, list_bentos
 from components.publish.promotion import audit_log

@@ -22,13 +22,13 @@ from typing import Any
 
 from components.core.errors import DataError
 from components.core.io.locks import hold_lock
+from components.core.io.trash import Trash, disk_size, list_trashes
 from components.core.settings import Settings
 from components.core.store.gc_plan import GcPlan, RetentionPolicy
 from components.core.store.gc_roots import find_reachable
 from components.core.store.leases import Leases
 from components.core.store.lineage_graph import ArtifactGraph
 from components.core.store.store import stage_folders
-from components.core.store.trash import Trash, disk_size, list_trashes
 from components.publish.bento_folders import list_bentos
 from components.publish.dataset import dataset_gc
 from components.publish.dataset.push_dataset import datasets_lock
@@ -37,7 +37,7 @@ from components.publish.registry import registry_gc
 from components.publish.registry.model_registry import registry_lock
 from flows.operations.retention.store_gc import find_free_locks, plan_log_gc, plan_store_gc
 from flows.operations.retention.workspace_roots import find_retention_needs
-from flows.runner.prefect import history_retention
+from flows.runner.prefect import prefect_database
 from serving.bento import bento_gc
 
 
@@ -99,8 +99,8 @@ def collect_garbage(settings: Settings, policy: RetentionPolicy) -> GarbageColle
                     _discard_deletions(collection.find_plan(name))
             registry_gc.apply_registry_gc(settings, collection.find_plan(registry_gc.PLACE))
             dataset_gc.apply_dataset_gc(settings, collection.find_plan(dataset_gc.PLACE))
-        history_retention.delete_history(
-            settings, collection.find_plan(history_retention.HISTORY_PLACE)
+        prefect_database.delete_history(
+            settings, collection.find_plan(prefect_database.HISTORY_PLACE)
         )
         for trash in list_trashes(settings.home):
             trash.empty()
@@ -172,7 +172,7 @@ def _plan_all(
         registry_gc.plan_registry_gc(settings, needs.version_retentions, policy, now, removed),
         dataset_gc.plan_dataset_gc(settings, digests, needs.named_reasons, policy, now),
         bento_plan,
-        history_retention.plan_history_gc(settings, now),
+        prefect_database.plan_history_gc(settings, now),
         plan_log_gc(settings, needs.processes, kept_bentos, policy, now),
     ]
     trash_contents = [

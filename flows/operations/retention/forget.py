@@ -3,7 +3,7 @@
 Garbage collection follows lineage upstream, from what must be kept; an order follows it downstream,
 from the page to everything made from it. Both read one graph of artifacts
 (``components/core/store/lineage_graph.py``) and delete folders by the same function
-(``components/core/store/trash.py``); a purge also has a journal, since it must not stay half done.
+(``components/core/io/trash.py``); a purge also has a journal, since it must not stay half done.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from pathlib import Path
 from uuid import UUID
 
 from components.core.errors import MillError
+from components.core.io.trash import Trash
 from components.core.settings import Settings
 from components.core.store.gc_plan import DAY_SECONDS, Deletion, GcPlan
-from components.core.store.trash import Trash
 
 HISTORY_PLACE = "prefect"
 _COUNT_QUERY = """
