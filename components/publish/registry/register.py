@@ -42,6 +42,7 @@ from components.publish.registry.mlflow_client import (
     ensure_experiment,
     flatten_mapping,
 )
+from components.publish.registry.mlflow_tables import logged_model_folder
 from components.publish.registry.model_registry import (
     BUNDLE_TAG,
     CHALLENGER,
@@ -206,8 +207,7 @@ def _clear_leftovers(client: MlflowClient, settings: Settings, name: str, bundle
     asked = f"tags.`{BUNDLE_TAG}` = '{bundle.digest}'"
     for half_made in client.search_logged_models([place], filter_string=asked):
         client.delete_logged_model(half_made.model_id)
-        folder = settings.mlflow / "artifacts" / "models" / half_made.model_id
-        delete_path(folder)
+        delete_path(logged_model_folder(settings, half_made.model_id))
     for run in client.search_runs([place], filter_string=asked):
         client.delete_run(run.info.run_id)
 

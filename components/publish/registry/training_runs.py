@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from components.core.io.trash import delete_path
 from components.core.log import get_logger
 from components.core.settings import Settings
 from components.core.store.store import stage_folders
@@ -21,8 +20,8 @@ from components.publish.registry.mlflow_client import (
     ensure_experiment,
 )
 from components.publish.registry.mlflow_tables import (
+    artifacts_folder,
     root_cause_line,
-    row_deletion,
     select_tagged_runs,
 )
 
@@ -114,17 +113,4 @@ def find_orphaned_runs(settings: Settings, removed: Collection[Path] = ()) -> li
 
 def run_folder(settings: Settings, run: str) -> Path:
     """Folder of a run's texts."""
-    return settings.mlflow / "artifacts" / run
-
-
-def delete_orphaned_runs(settings: Settings) -> int:
-    """Delete the runs and texts of trainings whose stage is gone; returns how many."""
-    runs = find_orphaned_runs(settings)
-    if not runs:
-        return 0
-    connect_mlflow(settings)
-    with row_deletion(settings) as rows:
-        for run in runs:
-            delete_path(run_folder(settings, run))
-            rows.delete_run(run)
-    return len(runs)
+    return artifacts_folder(settings) / run
