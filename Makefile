@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup run test test-slow check serve lock
+.PHONY: setup run test test-slow coverage check serve peers lines lock
 setup: $(READY)
 
 # The stamp is younger than the lock and the project file, so a second call installs nothing.
@@ -32,8 +32,19 @@ check: setup
 test: check
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
+# Branches of the product's code that `make test` takes, processes that tests start included.
+coverage: setup
+	$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term --cov-report=html:build/coverage
+
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# What the benchmarks compare with, in .peers; `modelmill bench` finds it there.
+peers: setup
+	$(BIN)/python -m benchmarks.make_peers
+
+lines: setup
+	$(BIN)/python -m tests.house_rules --lines
 
 # Needs `uv` on the PATH. Pins stay where they can: `make lock UPGRADE=--upgrade` takes the newest.
 # Resolved for 3.11, which also serves 3.12. What a CUDA build of torch

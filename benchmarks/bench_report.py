@@ -27,6 +27,8 @@ HEAD = """# Benchmarks
 Written by `modelmill bench --write docs/benchmarks.md FILE…` from the reports that
 `modelmill bench NAME --json` prints; not edited by hand. Medians; the peers did the same work in
 the same run, in turn. Ratio: how many times better than the peer. "—": not measured, or no bound.
+`make peers` installs the peers in `.peers`, where `modelmill bench` finds them (other places:
+`MODELMILL_PEERS_PYTHON`, `MODELMILL_LLAMA_NODE`); without it, figures stand without a peer.
 """
 
 

@@ -17,6 +17,8 @@ from components.core.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = Path(__file__).with_name("peers")
+PEERS_PYTHON, PEERS_NODE = ROOT / ".peers" / "python" / "bin" / "python", ROOT / ".peers" / "node"
+"""Environments that ``make peers`` makes; variables of the user's name others."""
 _TIMEOUT_SECONDS = 600.0
 
 
@@ -73,8 +75,8 @@ def find_interpreter(settings: Settings, package: str | None) -> Path | None:
     """
     if package is None:
         return Path(sys.executable)
-    peers_python = settings.peers_python
-    if peers_python is not None:
+    peers_python = settings.peers_python or PEERS_PYTHON
+    if settings.peers_python is not None or peers_python.is_file():
         if not os.access(peers_python, os.X_OK):
             raise ConfigError(f"MODELMILL_PEERS_PYTHON: {peers_python}: no executable file")
         attempt = subprocess.run(

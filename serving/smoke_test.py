@@ -21,13 +21,12 @@ from components.core.store.artifact import (
     digest_value,
     placeholder_artifact,
 )
+from components.publish.bento_folders import SMOKE_FOLDER
 from serving.engine.served_folder import Endpoint, read_endpoint
 from serving.gateway.server_process import log_tail, run_server
 
 if TYPE_CHECKING:
     from openai import OpenAI
-
-REPORT_FOLDER = "smoke"
 
 
 class SmokeConfig(ReportConfig):
@@ -88,7 +87,7 @@ def smoke(config: SmokeConfig, bento: Bento, workspace: Workspace) -> Change[Rep
     with hold_lock(settings.bentos / "smoke.lock"):
         changed = not _is_kept(kept_folder, key)
         if changed:
-            log = settings.logs / f"{REPORT_FOLDER}-{packed.name}.log"
+            log = settings.logs / f"{SMOKE_FOLDER}-{packed.name}.log"
             figures = _run_checks(config, packed, log, workspace)
             kept_folder.mkdir(parents=True, exist_ok=True)
             config.write_report(kept_folder, figures, **key)
@@ -109,7 +108,7 @@ def _report_place(
 ) -> tuple[Path, dict[str, str]]:
     """(folder of the outcome, facts that it must have been made of)."""
     folder = (
-        workspace.settings.bentos / REPORT_FOLDER / workspace.artifact_folder(bento).resolve().name
+        workspace.settings.bentos / SMOKE_FOLDER / workspace.artifact_folder(bento).resolve().name
     )
     key = {"bento": bento.digest, "config": digest_value(config.model_dump(mode="json"))}
     return folder, key

@@ -141,6 +141,65 @@ def missing_args(root: Path = ROOT) -> list[str]:
     ]
 
 
+PRODUCT = ("flows", "serving", "components", "models")
+IO_ROOM = "components/core/io/"
+PROCESS_STARTERS = {
+    "components/core/process/child_programs.py": "the one way",
+    "components/collect/docsite/page_renderer.py": "a dialogue over pipes, in a bare environment",
+    "serving/gateway/foreground.py": "its errors are read as they come, its output is the user's",
+    "components/core/store/executor.py": "a pool of Python functions",
+    "components/train/distributed/launch_ranks.py": "ranks with a pipe each",
+}
+"""Files that start processes -> what ``child_programs`` does not give them."""
+_STARTS = re.compile(
+    r"(subprocess\.(run|Popen|call|check_call|check_output|getoutput|getstatusoutput)"
+    r"|(asyncio\.)?create_subprocess_(exec|shell)"
+    r"|os\.(system|popen|fork|forkpty|posix_spawnp?|spawn[lv]p?e?)"
+    r"|multiprocessing\.(get_context|Process|Pool)|ProcessPoolExecutor)"
+)
+_DELETES, _RENAMES = {"shutil.rmtree"}, {"os.rename", "os.replace", "os.renames", "shutil.move"}
+
+
+def _renames_path(call: ast.Call) -> bool:
+    """True for ``path.rename(x)`` and ``path.replace(x)``: a text's ``replace`` takes two values,
+    a moment's and a dataclass's take names."""
+    function = call.func
+    return (
+        isinstance(function, ast.Attribute)
+        and function.attr in ("rename", "replace")
+        and len(call.args) == 1
+        and not call.keywords
+    )
+
+
+def second_ways(root: Path = ROOT) -> list[str]:
+    """Jobs that one room does, done elsewhere: renames, deletions of folders, child processes."""
+    lines = []
+    for path, tree in sources(root):
+        if path.parts[0] not in PRODUCT or path.as_posix().startswith(IO_ROOM):
+            continue
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            name = ast.unparse(call.func)
+            if name in _RENAMES or _renames_path(call):
+                lines.append(f"{path}:{call.lineno}: {name}: use publish_path or atomic_path")
+            if name in _DELETES:
+                lines.append(f"{path}:{call.lineno}: {name}: use delete_path")
+            if _STARTS.fullmatch(name) and path.as_posix() not in PROCESS_STARTERS:
+                lines.append(f"{path}:{call.lineno}: {name}: use run_program or start_program")
+    return lines
+
+
+def count_lines(root: Path = ROOT) -> dict[str, int]:
+    """Lines of Python by room, a room being a folder of the second level; ``make lines``."""
+    counts: Counter[str] = Counter()
+    for top in (*PRODUCT, "benchmarks"):
+        for path in (root / top).rglob("*.py"):
+            parts = path.relative_to(root).parts
+            room = "/".join(parts[:2]) if len(parts) > 2 else f"{top}/*.py"
+            counts[room] += len(path.read_text(encoding="utf-8").splitlines())
+    return dict(sorted(counts.items()))
+
+
 def empty_names(root: Path = ROOT) -> list[str]:
     """Module-level names, public fields and parameters of public functions that say nothing."""
     lines = []
@@ -237,7 +296,16 @@ def asking_descriptions(root: Path = ROOT) -> list[str]:
     return [f"{path}:{line}: {text}" for path, line, text in described if not names_concept(text)]
 
 
+def _print_lines() -> None:
+    counts = count_lines()
+    for room, count in counts.items():
+        print(f"{count:>7}  {room}")
+    print(f"{sum(counts.values()):>7}  in all")
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--lines"]:
+        sys.exit(_print_lines())
     prefix = sys.argv[1] if len(sys.argv) > 1 else ""
     short, share = one_word_functions()
     for rule, broken in {
@@ -251,6 +319,7 @@ if __name__ == "__main__":
         "crowded folder": crowded_folders(),
         "circle": import_circles(),
         "description asks": asking_descriptions(),
+        "second way to do a thing": second_ways(),
     }.items():
         here = [
             line for line in broken if line.startswith(prefix) or prefix.replace("/", ".") in line

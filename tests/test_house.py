@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +137,93 @@ def test_a_rule_names_the_places_that_break_it(
         path.parent.mkdir(parents=True)
         path.write_text(text)
     assert rule(tmp_path) == places
+
+
+def test_each_job_is_done_in_one_room() -> None:
+    places = house_rules.second_ways()
+    assert not places, "\n".join(places)
+
+
+def test_files_that_start_processes_exist() -> None:
+    gone = [n for n in house_rules.PROCESS_STARTERS if not (house_rules.ROOT / n).is_file()]
+    assert not gone, "an exception is left for a file that is gone"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("path.rename(target)", "path.rename: use publish_path or atomic_path"),
+        (
+            "(folder / 'a').replace(target)",
+            "(folder / 'a').replace: use publish_path or atomic_path",
+        ),
+        ("os.replace(path, target)", "os.replace: use publish_path or atomic_path"),
+        ("shutil.move(path, target)", "shutil.move: use publish_path or atomic_path"),
+        ("shutil.rmtree(path)", "shutil.rmtree: use delete_path"),
+        ("subprocess.run(['ls'])", "subprocess.run: use run_program or start_program"),
+        ("os.system('ls')", "os.system: use run_program or start_program"),
+        (
+            "await asyncio.create_subprocess_exec('ls')",
+            "asyncio.create_subprocess_exec: use run_program or start_program",
+        ),
+        ("text.replace('a', 'b')", ""),
+        ("moment.replace(tzinfo=UTC)", ""),
+        ("dataclasses.replace(row, name='a')", ""),
+        ("write_atomically(path, content)", ""),
+    ],
+)
+def test_a_second_way_to_do_a_thing_is_named(tmp_path: Path, line: str, message: str) -> None:
+    text = f"async def change() -> None:\n    {line}\n"
+    for place in ("components/clean/words.py", "components/core/io/words.py"):
+        path = tmp_path / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    lines = house_rules.second_ways(tmp_path)
+    assert lines == ([f"components/clean/words.py:2: {message}"] if message else [])
+
+
+CONTRACTED = {
+    "components.core.io.locks": "fcntl",
+    "components.publish.registry.mlflow_tables": "sqlite3",
+    "components.publish.registry.mlflow_client": "mlflow",
+    "components.publish.dataset.push_dataset": "dvc",
+    "serving.bento.service": "bentoml",
+}
+"""Module that may import a package -> the package; contracts of ``pyproject.toml``."""
+
+
+@pytest.mark.parametrize("package", CONTRACTED.values())
+def test_contracts_see_a_package_imported_elsewhere(tmp_path: Path, package: str) -> None:
+    """The contract of each package breaks where a copy of the house has one more import of it."""
+    config = tomllib.loads((house_rules.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    linter = config["tool"]["importlinter"]
+    (contract,) = (c for c in linter["contracts"] if c.get("forbidden_modules") == [package])
+    for module in ("components.core.planted", *CONTRACTED, *linter["root_packages"]):
+        path = tmp_path.joinpath(*module.split("."))
+        path = (
+            path / "__init__.py" if module in linter["root_packages"] else path.with_suffix(".py")
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"import {CONTRACTED.get(module, package)}\n" if "." in module else "")
+        for parent in path.relative_to(tmp_path).parents:
+            (tmp_path / parent / "__init__.py").touch()
+    lines = ["[importlinter]", f"root_packages = {' '.join(linter['root_packages'])}"]
+    written = "\n    ".join(["", *linter["root_packages"]])
+    lines[1] = f"root_packages = {written}"
+    lines += ["include_external_packages = True", "[importlinter:contract:one]"]
+    for key, value in {**contract, "unmatched_ignore_imports_alerting": "none"}.items():
+        shown = "\n    ".join(["", *value]) if isinstance(value, list) else str(value)
+        lines.append(f"{key} = {shown}")
+    (tmp_path / ".importlinter").write_text("\n".join(lines) + "\n")
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path)}
+    told = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 1, told.stdout + told.stderr
+    assert f"components.core.planted -> {package}" in told.stdout
+    for module, allowed in CONTRACTED.items():
+        assert allowed != package or f"{module} -> {package}" not in told.stdout
 
 
 def test_descriptions_of_fields_and_options_name_the_concept() -> None:

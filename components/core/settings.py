@@ -61,9 +61,9 @@ class Settings:
     spin: Spin = "short"
 
     peers_python: Path | None = None
-    """Interpreter with the peers of the benchmarks; without one, that of this process."""
+    """Interpreter with the peers of the benchmarks; without one, `make peers` made it."""
     llama_node: Path | None = None
-    """Folder where npm installed node-llama-cpp, a peer of `bench serve`."""
+    """Folder where npm installed node-llama-cpp; without one, that of `make peers`."""
 
     vllm: str | None = None
     """Program of vLLM; None looks for it on PATH."""
@@ -176,14 +176,17 @@ def load_settings() -> Settings:
 
 
 def _warn_of_other_mlflow(settings: Settings) -> None:
-    """Warn once that MLflow's own variable is ignored: the registry lies in the workspace.
+    """Warn once that MLflow's own variable is ignored, and why.
 
-    Child processes find the workspace's own address there.
+    A promotion moves several aliases in one transaction, and `gc` and `forget` delete rows and
+    files for good; no call of a tracking server does either. Child processes find the workspace's
+    own address in the variable, so they say nothing.
     """
     address = os.environ.get(_MLFLOW_URI_VARIABLE)
     if address and not address.endswith(_DATABASE):
         log.warning(
-            "%s=%s is not used: runs and versions go to %s",
+            "%s=%s is not used: runs and versions go to %s, since promotion, gc and forget need "
+            "the tables themselves, which no tracking server gives",
             _MLFLOW_URI_VARIABLE,
             address,
             settings.mlflow_uri,

@@ -16,11 +16,7 @@ from components.core.settings import Settings
 from components.core.store.artifact import Corpus, Instructions, Pages, Tokens
 from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode
 from components.lineage.outside_copies import (
-    DatasetVersion,
-    PackedBento,
     find_versions,
-    list_bentos,
-    list_dataset_versions,
     read_served_bento,
 )
 from components.lineage.page_history import (
@@ -30,6 +26,8 @@ from components.lineage.page_history import (
     is_selected,
     read_columns,
 )
+from components.publish.bento_folders import BentoContents, list_packed
+from components.publish.dataset.dataset_pins import DatasetPin, read_pins
 from components.publish.registry.model_registry import BUNDLE_TAG, RegisteredVersion
 from components.text.chat.own_rows import own_rows_file
 
@@ -48,9 +46,9 @@ class AffectedCopies:
     holders: frozenset[str]
     """Keys of the crawls and corpora that hold that text."""
     nodes: tuple[ArtifactNode, ...]
-    datasets: tuple[DatasetVersion, ...]
+    datasets: tuple[DatasetPin, ...]
     versions: tuple[RegisteredVersion, ...]
-    bentos: tuple[PackedBento, ...]
+    bentos: tuple[BentoContents, ...]
     unfinished: tuple[str, ...]
     """Keys of running or abandoned stages, whose content is unknown."""
     near_duplicates: tuple[str, ...]
@@ -84,12 +82,12 @@ class AffectedCopies:
                 for node in self.nodes
             ],
             "kinds": dict(sorted(kinds.items())),
-            "datasets": [dataset.name for dataset in self.datasets],
+            "datasets": [dataset.version for dataset in self.datasets],
             "versions": [
                 {"model": v.model, "version": str(v.version), "aliases": list(v.aliases)}
                 for v in self.versions
             ],
-            "bentos": [bento.name for bento in self.bentos],
+            "bentos": [bento.folder for bento in self.bentos],
             "served_now": self.served_now,
             "unfinished": list(self.unfinished),
             "near_duplicates": list(self.near_duplicates),
@@ -108,11 +106,10 @@ def find_affected(settings: Settings, targets: Sequence[str]) -> AffectedCopies:
     digests = {node.digest for node in nodes}
     versions = find_versions(settings, digests)
     packed = _affected_bentos(settings, versions, digests)
-    endpoint = read_served_bento(settings)
     datasets = [
         d
-        for d in list_dataset_versions(settings)
-        if _dataset_holds(settings, d, digests, blocklist)
+        for d in read_pins(settings)
+        if d.corpus and _dataset_holds(settings, d, digests, blocklist)
     ]
     pages = sorted({url for urls in blocked.values() for url in urls})
     return AffectedCopies(
@@ -125,8 +122,7 @@ def find_affected(settings: Settings, targets: Sequence[str]) -> AffectedCopies:
         unfinished=tuple(sorted(path.name for path in (store / "partial").glob("*/"))),
         near_duplicates=tuple(sorted(set(_near_duplicates(store, graph, nodes, blocklist)))),
         unverifiable=tuple(sorted({*unreadable, *_orphaned_artifacts(graph, nodes)})),
-        served_now=endpoint is not None
-        and endpoint.get("bento") in {bento.name for bento in packed},
+        served_now=read_served_bento(settings) in {bento.folder for bento in packed},
     )
 
 
@@ -164,18 +160,18 @@ def _named_addresses(store: Path, node: ArtifactNode) -> list[str]:
 
 def _affected_bentos(
     settings: Settings, versions: Sequence[RegisteredVersion], digests: set[str]
-) -> tuple[PackedBento, ...]:
+) -> tuple[BentoContents, ...]:
     bundles = digests | {version.tags.get(BUNDLE_TAG, "") for version in versions}
-    return tuple(bento for bento in list_bentos(settings) if bento.bundle in bundles)
+    return tuple(bento for bento in list_packed(settings) if bento.bundle in bundles)
 
 
 def _dataset_holds(
-    settings: Settings, dataset: DatasetVersion, digests: set[str], blocklist: Blocklist
+    settings: Settings, dataset: DatasetPin, digests: set[str], blocklist: Blocklist
 ) -> bool:
     """True if a dataset version holds such a page, by its corpus or by its files under DVC."""
     if dataset.corpus in digests:
         return True
-    shards = sorted((settings.datasets / dataset.name).glob("*.parquet"))
+    shards = sorted((settings.datasets / dataset.version).glob("*.parquet"))
     return any(
         blocklist.covers(url)
         for shard in shards
@@ -209,9 +205,7 @@ def _orphaned_artifacts(graph: ArtifactGraph, nodes: Sequence[ArtifactNode]) -> 
     """Keys of artifacts not known to be affected whose corpus is gone."""
     known = {node.key for node in nodes}
     for node in graph:
-        corpora = [
-            node.parents.get(role) for role in ("corpus", "conversations", "own_preferences")
-        ]
+        corpora = [node.parents.get(role) for role in _CORPUS_ROLES]
         gone = any(corpus and not graph.with_digest(corpus) for corpus in corpora)
         if gone and node.key not in known:
             yield node.key

@@ -1,17 +1,14 @@
-"""Copies of artifacts outside the store: dataset and model versions, Bentos, the endpoint."""
+"""Copies of artifacts outside the store: registered versions, and what is served of them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-import yaml
-
 from components.core.settings import Settings
+from components.publish.bento_folders import BentoContents
+from components.publish.promotion.endpoint_swap import EndpointSwap
 from components.publish.registry.model_registry import (
     BASE_LICENCE_TAG,
     BASE_TAG,
@@ -21,46 +18,6 @@ from components.publish.registry.model_registry import (
     RegisteredVersion,
     list_versions,
 )
-
-_SAME_START_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class DatasetVersion:
-    """Dataset version: one pin of DVC."""
-
-    name: str
-    corpus: str
-    """Digest of the corpus it holds."""
-    listing: str
-    """DVC's name for its list of files."""
-
-
-@dataclass(frozen=True)
-class PackedBento:
-    """Packaged Bento, by its ``endpoint.json``."""
-
-    name: str
-    """Its folder: the Bento's version."""
-    model: str
-    version: str
-    bundle: str
-    """Digest."""
-
-
-def list_dataset_versions(settings: Settings) -> list[DatasetVersion]:
-    """List the dataset versions: every pin that names its corpus."""
-    versions = []
-    for pin in sorted(settings.datasets.glob("*.dvc")):
-        if not pin.is_file():
-            continue
-        try:
-            content = yaml.safe_load(pin.read_text(encoding="utf-8"))
-            listing = str(content["outs"][0]["md5"])
-            versions.append(DatasetVersion(pin.stem, str(content["meta"]["corpus"]), listing))
-        except (OSError, ValueError, KeyError, IndexError, TypeError, yaml.YAMLError):
-            continue  # somebody else's pin, or half written
-    return versions
 
 
 def find_versions(settings: Settings, digests: Collection[str]) -> list[RegisteredVersion]:
@@ -73,40 +30,18 @@ def find_versions(settings: Settings, digests: Collection[str]) -> list[Register
     ]
 
 
-def list_bentos(settings: Settings) -> list[PackedBento]:
-    """List the Bentos that declare what they serve."""
-    packed = []
-    for path in sorted((settings.bentos / "bentos" / "modelmill").glob("*/src/endpoint.json")):
-        try:
-            endpoint = json.loads(path.read_bytes())
-            packed.append(
-                PackedBento(
-                    path.parents[1].name,
-                    str(endpoint["model"]),
-                    str(endpoint["version"]),
-                    str(endpoint["bundle"]),
-                )
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # half built
-    return packed
+def read_served_bento(settings: Settings) -> str | None:
+    """Name of the Bento that a running endpoint manager serves; None if none does.
 
-
-def read_served_bento(settings: Settings) -> dict[str, Any] | None:
-    """Model, version and bento that a running endpoint manager reports; None if none runs."""
-    path = settings.home / "endpoint" / "keeper.json"
-    try:
-        state = json.loads(path.read_bytes())
-        started = psutil.Process(int(state["pid"])).create_time()
-        alive = abs(started - float(state["create_time"])) < _SAME_START_SECONDS
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        return None
-    served = state.get("serving")
-    return dict(served) if alive and isinstance(served, dict) else None
+    Raises:
+        DataError: the manager's record is damaged.
+    """
+    status = EndpointSwap(settings).read_status()
+    return status.serving.bento if status is not None and status.serving else None
 
 
 def describe_version(
-    settings: Settings, entry: RegisteredVersion, packed: Collection[PackedBento]
+    settings: Settings, entry: RegisteredVersion, packed: Collection[BentoContents]
 ) -> dict[str, Any]:
     """Describe a version: aliases, Bentos, and whether the endpoint serves it now.
 
@@ -116,8 +51,7 @@ def describe_version(
         packed: all Bentos.
     """
     bundle = entry.tags.get(BUNDLE_TAG, "")
-    own_bentos = [b.name for b in packed if b.bundle == bundle and b.model == entry.model]
-    endpoint = read_served_bento(settings)
+    own_bentos = [b.folder for b in packed if b.bundle == bundle and b.model == entry.model]
     return {
         "model": entry.model,
         "version": str(entry.version),
@@ -126,7 +60,7 @@ def describe_version(
         "base": entry.tags.get(BASE_TAG, ""),
         "base_licence": entry.tags.get(BASE_LICENCE_TAG, ""),
         "bentos": own_bentos,
-        "served_now": endpoint is not None and endpoint.get("bento") in own_bentos,
+        "served_now": read_served_bento(settings) in own_bentos,
         "forgotten": entry.tags.get(FORGOTTEN_TAG, ""),
         "files": str(Path("mlflow") / entry.files_folder(settings).relative_to(settings.mlflow)),
     }

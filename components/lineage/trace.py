@@ -33,8 +33,6 @@ from components.lineage.known_addresses import known_addresses, suggest_addresse
 from components.lineage.outside_copies import (
     describe_version,
     find_versions,
-    list_bentos,
-    list_dataset_versions,
 )
 from components.lineage.page_history import (
     PageQuery,
@@ -50,6 +48,8 @@ from components.lineage.page_history import (
     quarantine_rows,
     summarise_verdict,
 )
+from components.publish.bento_folders import list_packed
+from components.publish.dataset.dataset_pins import read_pins
 from components.publish.registry.model_registry import BUNDLE_TAG, RegisteredVersion
 
 MOST_LISTED = 10
@@ -183,7 +183,7 @@ def _trace_products(
     """Everything made from a corpus that kept the page."""
     made = graph.downstream_nodes([corpus], lambda node: node.format != Corpus.format)
     digests = {node.digest for node in made}
-    packed = list_bentos(settings)
+    packed = list_packed(settings)
     tokens = [
         _page_share(settings, graph, node, query) for node in made if node.format == Tokens.format
     ]
@@ -202,7 +202,7 @@ def _trace_products(
     return {
         "corpus": corpus.digest,
         "trained_on": asked or judged or any(row["split"] == "train" for row in tokens),
-        "datasets": [d.name for d in list_dataset_versions(settings) if d.corpus == corpus.digest],
+        "datasets": [d.version for d in read_pins(settings) if d.corpus == corpus.digest],
         "tokenizers": [_node_facts(node) for node in made if node.format == Tokenizer.format],
         "tokens": tokens,
         "instructions": instructions,
@@ -243,12 +243,12 @@ def trace_model(settings: Settings, entry: RegisteredVersion) -> dict[str, Any]:
     bundle = entry.tags.get(BUNDLE_TAG, "")
     chain = graph.provenance_chain([bundle])
     return {
-        **describe_version(settings, entry, list_bentos(settings)),
+        **describe_version(settings, entry, list_packed(settings)),
         "crawls": [_crawl_facts(node) for node in chain if node.format == Pages.format],
         "dropped": _count_losses(chain),
         "datasets": [
-            {"name": d.name, "corpus": d.corpus}
-            for d in list_dataset_versions(settings)
+            {"name": d.version, "corpus": d.corpus}
+            for d in read_pins(settings)
             if d.corpus in {node.digest for node in chain}
         ],
         "sources": [

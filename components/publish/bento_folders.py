@@ -8,13 +8,17 @@ it; building a Bento does not.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from typing_extensions import override
 
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
 from components.core.settings import Settings
 from components.core.store.artifact import digest_file
+from components.core.store.gc_plan import FileSystem, GcPlan
 from components.publish.registry.model_registry import (
     BUNDLE_TAG,
     CHAMPION,
@@ -24,6 +28,10 @@ from components.publish.registry.model_registry import (
 
 BENTO_NAME = "modelmill"
 LATEST_FILE = "latest"
+PLACE = "bentos"
+"""The Bentos in plans of deletion."""
+SMOKE_FOLDER = "smoke"
+"""Reports of smoke tests, a folder a Bento; their logs begin with its name."""
 FILE_LIST = "files.json"
 """name -> [bytes, sha256] of what was packed, beside it; Bentos of old have none."""
 
@@ -60,6 +68,39 @@ def list_bentos(settings: Settings) -> list[tuple[Path, BentoContents | None]]:
     """Every Bento's folder, newest first, with its contents (None: damaged)."""
     folders = sorted(bentos_folder(settings).glob("*/"), key=lambda path: -path.stat().st_mtime)
     return [(folder, read_bento(folder)) for folder in folders]
+
+
+def list_packed(settings: Settings) -> list[BentoContents]:
+    """Contents of the Bentos that are whole, by name."""
+    contents = (packed for _, packed in list_bentos(settings) if packed)
+    return sorted(contents, key=lambda packed: packed.folder)
+
+
+def plan_bento_purge(settings: Settings, names: Iterable[str]) -> GcPlan:
+    """Plan to delete Bentos with what they left, and what a killed build left.
+
+    Args:
+        settings: workspace of the Bentos.
+        names: their folders' names.
+    """
+    plan = GcPlan(PLACE, settings.bentos)
+    for name in names:
+        paths = [bentos_folder(settings) / name, settings.bentos / SMOKE_FOLDER / name]
+        plan.add_deletion(f"{PLACE}/{name}", "to be forgotten", paths)
+    if (partial := settings.bentos / "partial").exists():
+        plan.add_deletion(f"{PLACE}/partial", "left by a build that was killed", [partial])
+    return plan
+
+
+class BentoDeletion(FileSystem):
+    """Bentos, and the tag ``latest``, which names none that is gone."""
+
+    @override
+    def delete(self, settings: Settings, plan: GcPlan) -> None:
+        super().delete(settings, plan)
+        latest = read_latest(settings)
+        if latest is not None and not (bentos_folder(settings) / latest).is_dir():
+            tag_latest(settings, None)
 
 
 def write_file_list(source: Path) -> None:

@@ -15,12 +15,13 @@ from components.collect.scrape_config import ScrapeConfig
 from components.core.action import Action, Workspace
 from components.core.config.stage_config import StageConfig, overlay_config
 from components.core.errors import ConfigError, MillError
+from components.core.io.atomic_write import publish_path
+from components.core.io.trash import delete_path
 from components.core.process import shutdown
 from components.core.settings import Settings
 from components.core.store.artifact import MANIFEST_FILE, Artifact
 from components.core.store.executor import ProcessExecutor
 from components.core.store.store import Store
-from components.core.store.trash import delete_path
 from components.core.workspace_layout import mark_layout
 from flows.configs.budget_checks import refuse_stage_budget
 from flows.configs.constitution_checks import try_constitutions
@@ -187,6 +188,6 @@ def _copy_out(source: Path, output: Path) -> None:
         for folder in [beside, *(path for path in beside.rglob("*") if path.is_dir())]:
             folder.chmod(0o755)
         (beside / MANIFEST_FILE).chmod(0o644)
-        beside.rename(output)
+        publish_path(beside, output)
     finally:
         delete_path(beside)

@@ -6,14 +6,12 @@ from collections.abc import Collection, Mapping
 
 import psutil
 
+from components.core.io.trash import last_change_time
 from components.core.settings import Settings
 from components.core.store.gc_plan import GcPlan, RetentionPolicy
-from components.core.store.trash import last_change_time
-from components.publish.bento_folders import list_bentos, read_latest
+from components.publish.bento_folders import PLACE, SMOKE_FOLDER, list_bentos, read_latest
 from serving.gateway.server_home import find_dead_homes
-from serving.smoke_test import REPORT_FOLDER
 
-PLACE = "bentos"
 _NEWEST = "the newest Bento of a version that stays"
 _SERVED = "served by a living process"
 _TAGGED = "modelmill:latest"
@@ -69,9 +67,9 @@ def plan_bento_gc(
 
 
 def _reports(settings: Settings, plan: GcPlan, staying: Collection[str]) -> None:
-    for report in sorted((settings.bentos / REPORT_FOLDER).glob("*/")):
+    for report in sorted((settings.bentos / SMOKE_FOLDER).glob("*/")):
         if report.name not in staying:
-            plan.add_deletion(f"{REPORT_FOLDER}/{report.name}", "its Bento does not stay", [report])
+            plan.add_deletion(f"{SMOKE_FOLDER}/{report.name}", "its Bento does not stay", [report])
 
 
 def _leftovers(settings: Settings, plan: GcPlan, cutoff: float) -> None:

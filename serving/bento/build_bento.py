@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,9 +21,11 @@ from pydantic import Field
 
 from components.core.action import Change, Workspace, action
 from components.core.config.stage_config import StageConfig
-from components.core.environment import child_environment
 from components.core.errors import ConfigError, DataError, MillError
+from components.core.io.atomic_write import publish_path
 from components.core.io.locks import hold_lock
+from components.core.io.trash import delete_path
+from components.core.process.child_programs import ChildTimeout, run_program
 from components.core.settings import Settings
 from components.core.store.artifact import Bento, Bundle, ModelVersion, digest_value
 from components.publish.bento_folders import (
@@ -46,7 +47,6 @@ from serving.engine_program import ONNX_FORMS
 
 _DIGITS = 12
 """Hexadecimal digits of the digest that name a Bento's version: 48 bits."""
-_LOG_LINES = 5
 
 
 class PackageConfig(StageConfig):
@@ -193,7 +193,7 @@ def _choose_form(form: str, bundle: Path) -> str:
 def _build(contents: _Contents, target: Path, settings: Settings, seconds: float) -> None:
     """Build into ``partial``, where the leavings of a killed try are cleared, then move."""
     partial = settings.bentos / "partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    delete_path(partial)
     home = partial / "home"
     home.mkdir(parents=True)
     # BentoML builds from no folder with a dot in front of any part, and the workspace has one.
@@ -203,30 +203,22 @@ def _build(contents: _Contents, target: Path, settings: Settings, seconds: float
         _run_build(contents, context, home, seconds)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():  # a damaged one; a server that was started from it has all in memory
-        target.rename(partial / "damaged")
-    (home / "bentos" / BENTO_NAME / contents.version).rename(target)
-    shutil.rmtree(partial)
+        publish_path(target, partial / "damaged")
+    publish_path(home / "bentos" / BENTO_NAME / contents.version, target)
+    delete_path(partial)
 
 
 def _run_build(contents: _Contents, context: Path, home: Path, seconds: float) -> None:
     command = [sys.executable, "-m", "bentoml", "build", str(context), "--version"]
-    environment = child_environment({"BENTOML_HOME": str(home), "PYTHONPATH": str(context)})
+    environment = {"BENTOML_HOME": str(home), "PYTHONPATH": str(context)}
+    command += [contents.version, "--output", "tag"]
     try:
-        done = subprocess.run(
-            [*command, contents.version, "--output", "tag"],
-            cwd=context,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-        )
-    except subprocess.TimeoutExpired:
-        raise MillError(f"building the Bento took more than {seconds:g} s") from None
+        build = run_program(command, seconds=seconds, environment=environment, folder=context)
+    except ChildTimeout as error:
+        raise MillError(f"building the Bento {error}") from None
     built = home / "bentos" / BENTO_NAME / contents.version
-    if done.returncode != 0 or not (built / "bento.yaml").is_file():
-        output = " | ".join((done.stderr or done.stdout).strip().splitlines()[-_LOG_LINES:])
-        raise MillError(f"the Bento could not be built: {output}")
+    if build.exit_code != 0 or not (built / "bento.yaml").is_file():
+        raise MillError(f"the Bento could not be built: {build.last_lines()}")
 
 
 def _write_context(contents: _Contents, context: Path) -> None:

@@ -6,10 +6,11 @@ beside `up`) in one home would so delete each other's, and count together what i
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import psutil
+
+from components.core.io.trash import delete_path
 
 SERVERS_FOLDER = "servers"
 """Below BentoML's home; in it a folder for each server, called as its process id."""
@@ -23,9 +24,9 @@ def make_server_home(home: Path, pid: int) -> Path:
         pid: the server's process id, which it keeps when it becomes another program.
     """
     for dead in find_dead_homes(home):
-        shutil.rmtree(dead, ignore_errors=True)  # another server that starts deletes it too
+        delete_path(dead)  # another server that starts deletes it too
     own = home / SERVERS_FOLDER / str(pid)
-    shutil.rmtree(own, ignore_errors=True)  # of an ended server with the same number
+    delete_path(own)  # of an ended server with the same number
     own.mkdir(parents=True)
     return own
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from components.core.environment import child_environment
 from components.core.errors import MillError
 from components.core.process import shutdown
+from components.core.process.child_programs import start_program
 from components.core.process.ports import LOOPBACK, free_port
 from components.core.process.process_tree import find_marked_processes, kill_processes
 from serving.bento.bento_sources import ROOT
@@ -100,14 +100,12 @@ def spawn_server(folder: Path, log: Path, environment: dict[str, str]) -> Server
     port, mark = free_port(), secrets.token_hex(8)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            server_command(folder, LOOPBACK, port, os.getpid()),
-            cwd=ROOT,
-            env=child_environment({**environment, SERVER_MARK: mark}),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+        process = start_program(
+            server_command(folder, LOOPBACK, port, os.getpid()),  # which ties itself
+            environment={**environment, SERVER_MARK: mark},
+            output=output,
+            folder=ROOT,
+            ends_with_parent=False,
         )
     return ServerProcess(process, port, log, mark)
 

@@ -7,10 +7,8 @@ of a machine may read command lines. Of the endpoint's own key it learns nothing
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import secrets
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -18,10 +16,9 @@ from dataclasses import dataclass
 
 import httpx
 
-from components.core.environment import child_environment
 from components.core.errors import DataError, MillError
 from components.core.log import mask_secrets
-from components.core.process.exec_with_parent import exec_with_parent_command
+from components.core.process.child_programs import start_program
 from components.core.process.ports import LOOPBACK, free_port
 from serving.bento.bento_sources import ROOT
 from serving.gateway.server_process import SERVER_MARK, ServerProcess, stop_server
@@ -130,19 +127,12 @@ class VllmServer:
         """
         port, mark = free_port(), secrets.token_hex(8)
         secret = {"VLLM_API_KEY": self.key, "MODELMILL_API_KEY": "", SERVER_MARK: mark}
-        environment = child_environment({**secret, "VLLM_NO_USAGE_STATS": "1"})
+        environment = {**secret, "VLLM_NO_USAGE_STATS": "1"}
         self.spec.log.parent.mkdir(parents=True, exist_ok=True)
         with self.spec.log.open("ab" if self.server else "wb") as output:
             self._log_begins = output.tell()
-            process = subprocess.Popen(
-                exec_with_parent_command(os.getpid(), vllm_command(self.spec, port)),
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            command = vllm_command(self.spec, port)
+            process = start_program(command, environment=environment, output=output, folder=ROOT)
         return ServerProcess(process, port, self.spec.log, mark)
 
     def stop(self) -> None:

@@ -112,7 +112,8 @@ def test_another_mlflow_is_said_once_not_to_be_used(
     settings.load_settings()
     assert caplog.messages == [
         f"MLFLOW_TRACKING_URI={given} is not used: runs and versions go to "
-        f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+        f"sqlite:///{tmp_path}/mlflow/mlflow.db, since promotion, gc and forget need the tables "
+        "themselves, which no tracking server gives"
     ]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.bench_setting import BenchSetting
 from benchmarks.peer_programs import (
     PEERS,
+    PEERS_NODE,
     bench_environment,
     find_interpreter,
     peer_program,
@@ -143,7 +144,8 @@ def open_llama_server(python: Path, gguf: Path, model: BenchModel) -> Iterator[H
 def _peer_engines(
     setting: BenchSetting, model: BenchModel, gguf: Path | None
 ) -> Iterator[AbstractContextManager[LoadTarget]]:
-    if gguf is not None and (install := setting.settings.llama_node) is not None:
+    install = setting.settings.llama_node or PEERS_NODE
+    if gguf is not None and (setting.settings.llama_node or _holds_llama(install)):
         yield _open_engine(LLAMA_NATIVE, _node_command(install, gguf, model))
     python = find_interpreter(setting.settings, "onnxruntime_genai")
     if python is not None:
@@ -152,13 +154,17 @@ def _peer_engines(
         yield _open_engine(GENAI, [str(python), str(peer_program("genai_engine")), str(folder)])
 
 
+def _holds_llama(install: Path) -> bool:
+    return (install / "node_modules" / "node-llama-cpp").is_dir()
+
+
 def _node_command(install: Path, gguf: Path, model: BenchModel) -> list[str]:
     """Command of llama.cpp's native build.
 
     Raises:
         ConfigError: there is no node-llama-cpp in the folder, or no node.
     """
-    if not (install / "node_modules" / "node-llama-cpp").is_dir():
+    if not _holds_llama(install):
         raise ConfigError(f"MODELMILL_LLAMA_NODE: {install}: npm installed no node-llama-cpp there")
     node = shutil.which("node")
     if node is None:

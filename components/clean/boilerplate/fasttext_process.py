@@ -7,16 +7,15 @@ In a used process with few threads fastText leaves a part of its input matrix un
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
-from components.core.environment import child_environment
 from components.core.errors import DataError
 from components.core.io.atomic_write import atomic_path
+from components.core.process.child_programs import run_program
 
 FRESH_PROCESS_ENV = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
 NOT_FINITE_STATUS = 3
@@ -51,18 +50,11 @@ def train_in_fresh_process(training: FasttextTraining) -> None:
     """
     command = [sys.executable, "-m", __name__, training.model_dump_json()]
     for _ in range(ATTEMPTS):
-        process = subprocess.run(
-            command,
-            env=child_environment(FRESH_PROCESS_ENV),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if process.returncode == 0:
+        training_program = run_program(command, environment=FRESH_PROCESS_ENV)
+        if training_program.exit_code == 0:
             return
-        if process.returncode != NOT_FINITE_STATUS:
-            last = (process.stderr.strip().splitlines() or ["no message"])[-1]
-            raise DataError(f"classifier: fastText failed: {last}")
+        if training_program.exit_code != NOT_FINITE_STATUS:
+            raise DataError(f"classifier: fastText failed: {training_program.last_line()}")
     raise DataError(f"classifier: fastText gave a model with NaN {ATTEMPTS} times")
 
 

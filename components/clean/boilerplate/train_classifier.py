@@ -32,7 +32,7 @@ from components.clean.boilerplate.page_lines import (
 from components.core.config.hashed_file import HashedFile
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
-from components.core.io.atomic_write import write_atomically
+from components.core.io.atomic_write import publish_path, write_atomically
 from components.core.stats.figures import proportion_interval
 from components.core.store.artifact import Classifier, Corpus, canonical_json
 from components.core.store.shards import map_shards, read_shards
@@ -114,7 +114,7 @@ def train_classifier(config: ClassifierConfig, corpus: Corpus, work: Workdir) ->
             f"classifier: held-out accuracy {figures['accuracy']:.3f} is below min_accuracy "
             f"{config.min_accuracy:g}; give labelled lines (classifier.labelled), or lower it"
         )
-    model.replace(work.folder / MODEL)
+    publish_path(model, work.folder / MODEL)
     counts = {f"train_{label}": float(len(train[label])) for label in LABELS}
     stats = {**figures, "builtin": float(builtin), **counts}
     record = {"labels": list(LABELS), **stats}

@@ -40,6 +40,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def publish_path(source: Path, target: Path) -> None:
+    """Rename a whole file or folder to its place, durably: it is there with all its content or not.
+
+    Args:
+        source: on the same file system; its content is synced already where that matters.
+        target: a file there is replaced; a folder there must be empty.
+
+    Raises:
+        OSError: ``target`` is a folder that is not empty.
+    """
+    source.rename(target)
+    sync_path(target.parent)
+
+
 def sync_path(path: Path) -> None:
     """Flush a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -44,6 +44,8 @@ PLUMBING = frozenset(
         "io.atomic_write",
         "io.full_disk",
         "io.locks",
+        "io.trash",
+        "process.child_programs",
         "log",
         "errors",
         "environment",

@@ -92,6 +92,22 @@ class InlineExecutor(Executor):
         """No-op: no worker process is held."""
 
 
+def make_worker_pool(workers: int, prepare: Callable[[int], None]) -> ProcessPool:
+    """Pool of spawned processes, which begin at its first task.
+
+    Args:
+        workers: their number.
+        prepare: called first in each of them, with the process id of this one.
+    """
+    CONSTS.term_timeout = TERM_SECONDS
+    return ProcessPool(
+        max_workers=workers,
+        context=multiprocessing.get_context("spawn"),
+        initializer=prepare,
+        initargs=(os.getpid(),),
+    )
+
+
 class ProcessExecutor(Executor):
     """Executor over spawned processes, started at first use and stopped after idle time."""
 
@@ -117,13 +133,7 @@ class ProcessExecutor(Executor):
             WorkerLost: a worker died, and ``again`` is not given or raises it; names the task.
         """
         if self._pool is None:
-            CONSTS.term_timeout = TERM_SECONDS
-            self._pool = ProcessPool(
-                max_workers=self.workers,
-                context=multiprocessing.get_context("spawn"),
-                initializer=die_with_parent,
-                initargs=(os.getpid(),),
-            )
+            self._pool = make_worker_pool(self.workers, die_with_parent)
         pool = self._pool
         with block_interrupts():  # its threads and processes begin at the first task
             futures = [pool.schedule(function, args=(t,), timeout=seconds) for t in tasks]

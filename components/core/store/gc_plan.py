@@ -1,13 +1,20 @@
-"""Plan of a garbage collection in one place: deletions and retained things, with reasons."""
+"""Plan of deletions in one system of the workspace, and the interface by which each carries it out.
+
+A system is the store, the registry, the datasets, the Bentos, Prefect's history. Garbage collection
+and orders to forget differ in what they plan; deleting and looking whether it is gone is one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from components.core.store.trash import disk_size
+from typing_extensions import override
+
+from components.core.io.trash import Trash, disk_size
+from components.core.settings import Settings
 
 DAY_SECONDS = 86_400.0
 
@@ -22,7 +29,9 @@ class Deletion:
     """Bytes."""
     paths: tuple[Path, ...] = ()
     kind: str = "files"
-    """Kind, by which others are notified: ``version``, ``logged model``, ``run``, ``dataset``."""
+    """Kind of its rows: ``version``, ``logged model``, ``run``, ``dataset``, ``history``."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values that a system needs to delete it, and could not look up after a kill."""
 
     def as_json(self) -> dict[str, Any]:
         return {"name": self.name, "why": self.why, "bytes": self.size}
@@ -51,7 +60,13 @@ class GcPlan:
     since deleting one of several links frees nothing."""
 
     def add_deletion(
-        self, name: str, why: str, paths: Iterable[Path] = (), *, kind: str = "files"
+        self,
+        name: str,
+        why: str,
+        paths: Iterable[Path] = (),
+        *,
+        kind: str = "files",
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         """Plan to delete ``paths``, those that exist.
 
@@ -60,10 +75,11 @@ class GcPlan:
             why: reason.
             paths: files and folders.
             kind: see ``Deletion``.
+            facts: see ``Deletion``.
         """
         there = tuple(path for path in paths if path.exists() or path.is_symlink())
         size = disk_size(there, self._counted)
-        self.deletions.append(Deletion(name, why, size, there, kind))
+        self.deletions.append(Deletion(name, why, size, there, kind, facts or {}))
 
     def add_retained(self, why: str, paths: Iterable[Path] = ()) -> None:
         """Count one thing as retained."""
@@ -87,6 +103,47 @@ class GcPlan:
             ],
             "notes": self.notes,
         }
+
+
+class DeletionSystem(Protocol):
+    """One system of the workspace: carries out the deletions that were planned for it.
+
+    Both calls may be repeated, so that a kill at any instant leaves what the next one finishes.
+    """
+
+    def delete(self, settings: Settings, plan: GcPlan) -> None:
+        """Delete what ``plan`` names; the locks of the system must be held."""
+        ...
+
+    def find_left(self, settings: Settings, plan: GcPlan) -> list[str]:
+        """Names of what is still there."""
+        ...
+
+
+class FileSystem(DeletionSystem):
+    """System that consists of files and folders alone."""
+
+    @override
+    def delete(self, settings: Settings, plan: GcPlan) -> None:
+        discard_paths(plan)
+
+    @override
+    def find_left(self, settings: Settings, plan: GcPlan) -> list[str]:
+        return left_paths(plan)
+
+
+def discard_paths(plan: GcPlan) -> None:
+    """Move the paths of all deletions into the trash; whoever empties it ends the deletion."""
+    trash = Trash(plan.root)
+    for deletion in plan.deletions:
+        for path in deletion.paths:
+            trash.discard(path)
+
+
+def left_paths(plan: GcPlan) -> list[str]:
+    """Paths of a plan that are still there."""
+    paths = (path for deletion in plan.deletions for path in deletion.paths)
+    return [str(path) for path in paths if path.exists() or path.is_symlink()]
 
 
 @dataclass(frozen=True)

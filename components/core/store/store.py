@@ -26,9 +26,10 @@ from typing import Any, TypeVar, get_type_hints
 
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
-from components.core.io.atomic_write import write_atomically
+from components.core.io.atomic_write import publish_path, write_atomically
 from components.core.io.full_disk import explain_full_disk
 from components.core.io.locks import hold_lock, is_locked
+from components.core.io.trash import delete_path
 from components.core.log import get_logger
 from components.core.process.thread_tuning import StageThreadTuner
 from components.core.progress import Progress
@@ -46,7 +47,6 @@ from components.core.store.artifact import (
 from components.core.store.code_digest import CodeIndex
 from components.core.store.executor import Executor
 from components.core.store.leases import Leases
-from components.core.store.trash import delete_path
 from components.core.store.workdir import STAGE_FILE, Workdir, stage_name
 
 A = TypeVar("A", bound=Artifact)
@@ -266,14 +266,14 @@ class Store:
         self.leases.take_lease(key)
         sealed = self.find_artifact(key, kind)
         if sealed is not None:
-            shutil.rmtree(folder)
+            delete_path(folder)
             return sealed
         with self.lock_key(key):
             delete_path(self.root / "sealed" / key)
             target = self.root / "partial" / key
             delete_path(target)
             target.mkdir(parents=True)
-            folder.rename(target / "out")
+            publish_path(folder, target / "out")
             return Workdir(self.root, key, lineage, record={"component": "adopted"}).seal(kind)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 import tempfile
 import time
@@ -12,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.core.io.atomic_write import sync_path, write_atomically
+from components.core.io.atomic_write import publish_path, sync_path, write_atomically
 from components.core.io.full_disk import explain_full_disk
+from components.core.io.trash import delete_path
 from components.core.progress import Progress
 from components.core.store.artifact import (
     MANIFEST_FILE,
@@ -121,7 +121,7 @@ class Workdir:
                 self.folder / MANIFEST_FILE, json.dumps(manifest, allow_nan=False).encode()
             )
             _publish(self.folder, self.root / name)
-            shutil.rmtree(self._partial)
+            delete_path(self._partial)
         return artifact
 
 
@@ -158,7 +158,6 @@ def _sync_all(folder: Path) -> dict[str, int]:
 def _publish(folder: Path, target: Path) -> None:
     _ensure_folder(target.parent)
     (folder / MANIFEST_FILE).chmod(0o444)
-    folder.rename(target)  # onto a non-empty folder this fails, loudly
-    sync_path(target.parent)
+    publish_path(folder, target)  # onto a non-empty folder this fails, loudly
     for path in [target, *(p for p in target.rglob("*") if p.is_dir())]:
         path.chmod(0o555)

@@ -1,117 +1,123 @@
-"""Deletion of a dataset version for good: workspace, DVC's cache and every remote.
-
-It is idempotent: what an interrupted call left is deleted by the next.
-"""
+"""Deletion of dataset versions: pins, workspace links, DVC's cache and remotes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
-import yaml
+from typing_extensions import override
 
 from components.core.errors import DataError, error_line
-from components.core.io.locks import hold_lock
+from components.core.io.trash import delete_path
 from components.core.log import mask_secrets
 from components.core.settings import Settings
-from components.publish.dataset.push_dataset import configure_dvc, object_path
+from components.core.store.gc_plan import DeletionSystem, GcPlan, discard_paths, left_paths
+from components.publish.dataset.dataset_gc import PLACE
+from components.publish.dataset.dataset_pins import (
+    config_path,
+    digest_md5,
+    find_objects,
+    index_folder,
+    object_places,
+    pin_path,
+    read_listing,
+    read_pin,
+    read_pins,
+    version_folders,
+)
+from components.publish.dataset.push_dataset import configure_dvc
+
+
+def plan_dataset_purge(
+    settings: Settings, versions: Collection[str], remotes: Collection[str]
+) -> GcPlan:
+    """Plan to delete dataset versions from the workspace and from every remote.
+
+    Args:
+        settings: workspace whose versions they are.
+        versions: names: ``corpus-0123456789ab``.
+        remotes: folders or addresses that the versions may have been pushed to.
+    """
+    plan = GcPlan(PLACE, settings.datasets)
+    for version in versions:
+        objects = find_unshared_objects(settings, version, remotes)
+        paths = [pin_path(settings, version), *version_folders(settings, version)]
+        paths += find_objects(object_places(settings), objects)
+        facts = {"objects": objects, "remotes": list(remotes)}
+        plan.add_deletion(version, "to be forgotten", paths, kind="dataset", facts=facts)
+    return plan
 
 
 def find_unshared_objects(settings: Settings, name: str, remotes: Collection[str]) -> list[str]:
     """DVC's names of all files of a dataset version that no other version shares.
-
-    The list of files comes last, so that an interrupted deletion can be told from a finished one.
 
     Args:
         settings: workspace whose dataset versions are compared.
         name: name of the version: ``corpus-0123456789ab``.
         remotes: folders or addresses that may hold the list of files.
     """
-    root = settings.datasets
-    mine, listing = _objects(root, name, remotes)
     others: set[str] = set()
-    for pin in root.glob("*.dvc"):
-        if pin.is_file() and pin.stem != name:
-            shared, theirs = _objects(root, pin.stem, remotes)
-            others |= {*shared, theirs}
-    return [*sorted(mine - others), *([listing] if listing and listing not in others else [])]
+    for pin in read_pins(settings):
+        if pin.version != name:
+            others |= _objects(settings, pin.version, remotes)
+    return sorted(_objects(settings, name, remotes) - others)
 
 
-def _objects(root: Path, name: str, remotes: Collection[str]) -> tuple[set[str], str]:
-    """(md5 of each file, md5 of the list), by DVC's list, and by the files where that is gone."""
-    md5s = {_md5(path) for path in (root / name).rglob("*") if path.is_file()}
-    try:
-        pin = yaml.safe_load((root / f"{name}.dvc").read_text(encoding="utf-8"))
-        listing = str(pin["outs"][0]["md5"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError, yaml.YAMLError):
-        return md5s, ""
-    for place in (root / ".dvc" / "cache", *(Path(r) for r in remotes if "://" not in r)):
-        try:
-            entries = json.loads(object_path(place, listing).read_bytes())
-        except (OSError, ValueError):
-            continue
-        md5s |= {str(entry["md5"]) for entry in entries}
-    return md5s, listing
+def _objects(settings: Settings, version: str, remotes: Collection[str]) -> set[str]:
+    """Md5 of a version's list and files, by the list, and by the files where that is gone."""
+    pin = read_pin(pin_path(settings, version))
+    folder = version_folders(settings, version)[0]
+    md5s = {digest_md5(path) for path in folder.rglob("*") if path.is_file()}
+    listing = read_listing(settings, pin, remotes) if pin.md5 else None
+    return {*md5s, *(listing or {}).values(), *([pin.md5] if pin.md5 else [])}
 
 
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+class DatasetDeletion(DeletionSystem):
+    """The workspace's repository of DVC, and the remotes that a deletion names."""
+
+    @override
+    def delete(self, settings: Settings, plan: GcPlan) -> None:
+        """Delete what ``plan`` names; the pins go first of what lies in the workspace.
+
+        Killed after that, the next collection finds objects that nobody names.
+
+        Raises:
+            DataError: a remote that is no folder could not be reached or refused.
+        """
+        for deletion in plan.deletions:
+            for remote in deletion.facts.get("remotes", ()):
+                _delete_from_remote(settings, remote, deletion.facts["objects"])
+        discard_paths(plan)
+        if plan.deletions:
+            delete_path(index_folder(settings.datasets))  # DVC must look at the remote again
+
+    @override
+    def find_left(self, settings: Settings, plan: GcPlan) -> list[str]:
+        """Paths that are still there; a remote that is no folder is not asked again."""
+        left = left_paths(plan)
+        for deletion in plan.deletions:
+            folders = [r for r in deletion.facts.get("remotes", ()) if "://" not in r]
+            left += map(str, find_objects(folders, deletion.facts.get("objects", ())))
+        return left
 
 
-def delete_dataset_version(
-    settings: Settings, name: str, objects: Collection[str], remotes: Collection[str]
-) -> None:
-    """Delete a dataset version from the workspace, DVC's cache and every remote.
-
-    Args:
-        settings: workspace whose DVC repository holds the version.
-        name: name of the version: ``corpus-0123456789ab``.
-        objects: as ``find_unshared_objects`` gives them.
-        remotes: folders or addresses.
-
-    Raises:
-        DataError: a remote that is no folder could not be reached or refused.
-    """
-    root = settings.datasets
-    with hold_lock(root / ".lock"):
-        for remote in remotes:
-            if "://" in remote:
-                _delete_through_dvc(root, remote, objects)
-            else:
-                _delete_objects(Path(remote), objects)
-        _delete_objects(root / ".dvc" / "cache", objects)
-        for folder in (root / name, root / f".{name}.tmp", root / ".dvc" / "site"):
-            if folder.exists():
-                shutil.rmtree(folder)
-        (root / f"{name}.dvc").unlink(missing_ok=True)
+def _delete_from_remote(settings: Settings, remote: str, objects: Collection[str]) -> None:
+    if "://" in remote:
+        _delete_through_dvc(settings, remote, objects)
+        return
+    for path in find_objects([remote], objects):
+        delete_path(path)
 
 
-def _delete_objects(place: Path, objects: Collection[str]) -> None:
-    for path in _present(place, objects):
-        path.unlink(missing_ok=True)
-
-
-def _present(place: Path, objects: Collection[str]) -> Iterator[Path]:
-    """Paths of objects that exist, and of the unpacked lists that DVC keeps beside them."""
-    for md5 in objects:
-        for path in (object_path(place, md5), object_path(place, md5 + ".unpacked")):
-            if path.is_file():
-                yield path
-
-
-def _delete_through_dvc(root: Path, remote: str, objects: Collection[str]) -> None:
+def _delete_through_dvc(settings: Settings, remote: str, objects: Collection[str]) -> None:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
-    configure_dvc(root, remote)
+    configure_dvc(settings.datasets, remote)
     try:
-        with Repo(str(root)) as repo:
+        with Repo(str(settings.datasets)) as repo:
             storage = repo.cloud.get_remote_odb("store")
             for md5 in objects:
                 path = storage.oid_to_path(md5)
@@ -128,12 +134,12 @@ def list_remotes(settings: Settings) -> list[str]:
     A workspace that was copied still names the remote inside the one it was copied from; that is
     not its own to delete from.
     """
-    own = str(settings.datasets / "remote")
-    path = settings.datasets / ".dvc" / "config"
+    own = str(object_places(settings)[1])
+    path = config_path(settings.datasets)
     if not path.is_file():
         return [own]
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     quoted = next((line.partition("=")[2].strip() for line in lines if line.startswith("url")), "")
     last = quoted.strip("\"'")
-    another = "://" not in last and (Path(last).parent / ".dvc").is_dir()
+    another = "://" not in last and config_path(Path(last).parent).is_file()
     return [own] if not last or another else [own, last]

@@ -8,7 +8,6 @@ Each call looks at the remote; without a difference nothing is done, and DVC is 
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -24,10 +23,18 @@ from components.core.action import Change, Workspace, action
 from components.core.config.env_references import resolve_references
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError, TransientError, error_line
-from components.core.io.atomic_write import write_atomically
+from components.core.io.atomic_write import publish_path, write_atomically
 from components.core.io.locks import hold_lock
+from components.core.io.trash import delete_path
 from components.core.log import get_logger, mask_secrets
 from components.core.store.artifact import MANIFEST_FILE, VOLATILE_FOLDER, Corpus, Dataset
+from components.publish.dataset.dataset_pins import (
+    config_path,
+    index_folder,
+    object_path,
+    read_list_of_files,
+    read_pin,
+)
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -143,21 +150,12 @@ def _holds(root: Path, version: str, remote: str, sizes: dict[str, int]) -> bool
     """True where a folder remote holds every file of the version, by DVC's own layout."""
     if "://" in remote:
         return False
+    listing = read_list_of_files(remote, read_pin(root / f"{version}.dvc").md5)
     try:
-        content = yaml.safe_load((root / f"{version}.dvc").read_text())
-        listing = object_path(remote, content["outs"][0]["md5"])
-        entries = {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_bytes())}
-        stored_sizes = {
-            name: object_path(remote, md5).stat().st_size for name, md5 in entries.items()
-        }
-    except (OSError, KeyError, IndexError, TypeError, ValueError, yaml.YAMLError):
+        stored = {n: object_path(remote, md5).stat().st_size for n, md5 in (listing or {}).items()}
+    except OSError:
         return False
-    return stored_sizes == sizes
-
-
-def object_path(place: str | Path, md5: str) -> Path:
-    """Path of a file in DVC's layout, the same in its cache and in a folder remote."""
-    return Path(place) / "files" / "md5" / md5[:2] / md5[2:]
+    return listing is not None and stored == sizes
 
 
 def _clear_broken(root: Path, pin: Path, remote: str, sizes: dict[str, int]) -> None:
@@ -167,10 +165,10 @@ def _clear_broken(root: Path, pin: Path, remote: str, sizes: dict[str, int]) -> 
     """
     if "://" in remote:
         return
-    md5 = yaml.safe_load(pin.read_text())["outs"][0]["md5"]
-    for entry in json.loads(object_path(root / ".dvc" / "cache", md5).read_bytes()):
-        stored = object_path(remote, entry["md5"])
-        if stored.is_file() and stored.stat().st_size != sizes[entry["relpath"]]:
+    md5 = read_pin(pin).md5
+    for name, of_file in (read_list_of_files(root / ".dvc" / "cache", md5) or {}).items():
+        stored = object_path(remote, of_file)
+        if stored.is_file() and stored.stat().st_size != sizes[name]:
             stored.unlink()
     object_path(remote, md5).unlink(missing_ok=True)
 
@@ -190,30 +188,18 @@ def configure_dvc(root: Path, remote: str) -> None:
         "    no_scm = True\n"
         "    analytics = False\n"
         "    check_update = False\n"
-        f"    site_cache_dir = {_quoted(str(_site(root)))}\n"
+        f"    site_cache_dir = {_quoted(str(index_folder(root)))}\n"
         "    remote = store\n"
         "[cache]\n"
         '    type = "reflink,hardlink,copy"\n'
         "['remote \"store\"']\n"
         f"    url = {_quoted(remote)}\n"
     ).encode()
-    config = root / ".dvc" / "config"
+    config = config_path(root)
     if not config.is_file() or config.read_bytes() != wanted:
         config.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(config, wanted)
     (root / ".dvcignore").touch()
-
-
-def configure_local_remote(root: Path) -> Path:
-    """Point DVC at the remote inside the workspace, wherever the last push went; returns it."""
-    remote = root / "remote"
-    configure_dvc(root, str(remote))
-    return remote
-
-
-def _site(root: Path) -> Path:
-    """Folder of DVC's own index, of the remote too."""
-    return root / ".dvc" / "site"
 
 
 def _add_and_push(root: Path, version: str, source: Path, corpus: Corpus, remote: str) -> bool:
@@ -225,8 +211,7 @@ def _add_and_push(root: Path, version: str, source: Path, corpus: Corpus, remote
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # also keeps its progress bars away
-    if _site(root).exists():
-        shutil.rmtree(_site(root))  # it must look at the remote again
+    delete_path(index_folder(root))  # it must look at the remote again
     pin, sizes = root / f"{version}.dvc", _sizes(source)
     known = pin.is_file()
     with Repo(str(root)) as repo:
@@ -242,12 +227,11 @@ def _copy(source: Path, target: Path, sizes: dict[str, int]) -> None:
     """A fresh, writable copy of the corpus; DVC then moves it to its cache and links back."""
     beside = target.with_name(f".{target.name}.tmp")
     for old in (beside, target):
-        if old.exists():
-            shutil.rmtree(old)
+        delete_path(old)
     for name in sizes:
         (beside / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, beside / name)
-    beside.rename(target)
+    publish_path(beside, target)
 
 
 def _describe(pin: Path, corpus: Corpus) -> None:

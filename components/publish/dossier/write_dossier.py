@@ -46,6 +46,7 @@ from components.publish.dossier.run_stages import read_run_stages
 from components.publish.promotion.next_commands import MAKES_ONE
 from components.publish.registry.model_registry import (
     CHAMPION,
+    DOSSIER_FILE,
     RegisteredVersion,
     list_versions,
     parse_version,
@@ -53,7 +54,6 @@ from components.publish.registry.model_registry import (
 )
 from components.publish.registry.version_description import read_description, write_description
 
-DOSSIER_FILE = "dossier.html"
 PAGE, STYLE = "page.html.j2", "page.css"
 _BACKTICKS = re.compile(r"`([^`\s]+)`")
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.core.errors import MillError
+from components.core.errors import MillError, error_line
 from components.core.io.atomic_write import atomic_path
 from components.core.settings import Settings
 from components.core.workspace_layout import mark_layout
@@ -97,7 +97,23 @@ def update_artifact_addresses(settings: Settings) -> None:
 
 def artifact_root(settings: Settings) -> str:
     """Absolute address of the workspace's folder for MLflow's artifacts."""
-    return (settings.mlflow / "artifacts").as_uri()
+    return artifacts_folder(settings).as_uri()
+
+
+def artifacts_folder(settings: Settings) -> Path:
+    """Folder of MLflow's artifacts; in it a folder a run, by its id."""
+    return settings.mlflow / "artifacts"
+
+
+def logged_model_folder(settings: Settings, source: str) -> Path:
+    """Folder of a logged model, with its files in ``artifacts``.
+
+    Args:
+        settings: names the workspace, whose files are meant: the addresses in a copied database may
+            still name the place it was copied from.
+        source: ``models:/m-…``, or the id alone.
+    """
+    return artifacts_folder(settings) / "models" / source.removeprefix("models:/")
 
 
 @contextmanager
@@ -116,6 +132,17 @@ def _open_tables(settings: Settings, mode: str = "ro") -> Iterator[sqlite3.Conne
     except sqlite3.Error as error:
         done = "read" if mode == "ro" else "written"
         raise MillError(f"{path}: the model registry cannot be {done}: {error}") from error
+
+
+def root_cause_line(error: BaseException) -> str:
+    """Message of the database's or system's error at the root of a library's exception, in a line.
+
+    MLflow wraps SQLite's five words into SQLAlchemy's statement with all its parameters.
+    """
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, sqlite3.Error | OSError):
+        link = link.__cause__ or link.__context__
+    return error_line(link or error)
 
 
 @dataclass(frozen=True)
@@ -351,18 +378,26 @@ class RowDeletion:
         self._store = store
 
     def delete_run(self, run: str) -> None:
-        """Delete a run's rows."""
-        self._store._hard_delete_run(run)
+        """Delete a run's rows; one that is not there is no error."""
+        with pass_over_missing():
+            self._store._hard_delete_run(run)
 
     def delete_logged_model(self, model: str) -> None:
         """Delete a logged model's rows; one that is not there is no error."""
-        from mlflow.exceptions import MlflowException
-
-        try:
+        with pass_over_missing():
             self._store._hard_delete_logged_model(model)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
+
+
+@contextmanager
+def pass_over_missing() -> Iterator[None]:
+    """End the block in peace where MLflow says that a thing is not there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
 
 
 @contextmanager

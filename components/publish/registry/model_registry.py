@@ -15,7 +15,7 @@ from components.core.errors import ConfigError
 from components.core.io.locks import hold_lock, try_lock
 from components.core.settings import Settings
 from components.core.store.artifact import Artifact
-from components.publish.registry.mlflow_tables import select_versions
+from components.publish.registry.mlflow_tables import logged_model_folder, select_versions
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 TAG = "modelmill."
@@ -36,6 +36,8 @@ FORGOTTEN_TAG = TAG + "forgotten"
 """Names what is to be forgotten and went into a version."""
 VERSION_SCHEME = "models:/"
 """Begins MLflow's addresses of versions and of logged models."""
+DOSSIER_FILE = "dossier.html"
+"""Page about a version, among its files."""
 _LOCK_FILE = "registry.lock"
 
 
@@ -57,8 +59,7 @@ class RegisteredVersion:
 
     def files_folder(self, settings: Settings) -> Path:
         """The folder of its artifacts."""
-        identifier = self.source.removeprefix(VERSION_SCHEME)
-        return settings.mlflow / "artifacts" / "models" / identifier / "artifacts"
+        return logged_model_folder(settings, self.source) / "artifacts"
 
 
 def list_versions(settings: Settings, model: str | None = None) -> list[RegisteredVersion]:

@@ -7,7 +7,6 @@ last and whole, with its tags; what a killed try left behind is deleted by the n
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import Field
 from components.core.action import Change, Workspace, action
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError, GateFailed
+from components.core.io.trash import delete_path
 from components.core.settings import Settings
 from components.core.stats.figures import REPORT_FILE
 from components.core.stats.report_items import ITEMS_FILE
@@ -42,6 +42,7 @@ from components.publish.registry.mlflow_client import (
     ensure_experiment,
     flatten_mapping,
 )
+from components.publish.registry.mlflow_tables import logged_model_folder
 from components.publish.registry.model_registry import (
     BUNDLE_TAG,
     CHALLENGER,
@@ -206,8 +207,7 @@ def _clear_leftovers(client: MlflowClient, settings: Settings, name: str, bundle
     asked = f"tags.`{BUNDLE_TAG}` = '{bundle.digest}'"
     for half_made in client.search_logged_models([place], filter_string=asked):
         client.delete_logged_model(half_made.model_id)
-        folder = settings.mlflow / "artifacts" / "models" / half_made.model_id
-        shutil.rmtree(folder, ignore_errors=True)
+        delete_path(logged_model_folder(settings, half_made.model_id))
     for run in client.search_runs([place], filter_string=asked):
         client.delete_run(run.info.run_id)
 
@@ -313,7 +313,7 @@ def _renew_reports(
     client = connect_mlflow(workspace.settings)
     for role in differing:
         folder = entry.files_folder(workspace.settings) / REPORTS / role
-        shutil.rmtree(folder, ignore_errors=True)  # the old one is read-only, and may hold more
+        delete_path(folder)  # the old one is read-only, and may hold more
         model_id = entry.source.removeprefix("models:/")
         _log_report(client, model_id, role, workspace.artifact_folder(reports[role]))
         # Last: a try that was killed before it does this again.

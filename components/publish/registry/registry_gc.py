@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import DataError
+from components.core.io.trash import last_change_time
 from components.core.settings import Settings
 from components.core.store.gc_plan import GcPlan, RetentionPolicy
 from components.core.store.gc_roots import GcRoot
-from components.core.store.trash import Trash, last_change_time
-from components.publish.registry.mlflow_client import connect_mlflow
 from components.publish.registry.mlflow_tables import (
     LifecycleRow,
     database_path,
-    row_deletion,
+    logged_model_folder,
     select_logged_models,
     select_runs,
 )
@@ -168,34 +167,62 @@ def plan_registry_gc(
             outcome = entry.tags.get(GATES_TAG, "never judged")
             why = f"no alias and not awaited ({outcome}), of no kept run"
             held = [files.parent] if _LOGGED.fullmatch(files.parent.name) else []
-            plan.add_deletion(f"{entry.model}/{entry.version}", why, held, kind="version")
+            plan_version_deletion(plan, entry, why, held)
             kept_models.add(entry.source.removeprefix("models:/"))  # it goes with its version
     _leftovers(settings, plan, kept_models, keeping.cutoff(now))
     named = {item.name for item in plan.deletions}
-    for run in find_orphaned_runs(settings, removed):
-        if run in named:
-            continue
-        why = "a training whose stage does not stay"
-        plan.add_deletion(run, why, [run_folder(settings, run)], kind="run")
+    plan_training_deletions(settings, plan, removed, named)
     for folder in settings.mlflow.glob("tmp*/"):
         plan.add_deletion(f"mlflow/{folder.name}", "left by a promotion that was killed", [folder])
     return plan
+
+
+def plan_version_deletion(
+    plan: GcPlan, entry: RegisteredVersion, why: str, paths: Collection[Path]
+) -> None:
+    """Plan to delete a version with its logged model.
+
+    Args:
+        plan: of the registry.
+        entry: the version.
+        why: reason.
+        paths: folder of its logged model.
+    """
+    facts = {"model": entry.model, "version": entry.version, "source": entry.source}
+    plan.add_deletion(f"{entry.model}/{entry.version}", why, paths, kind="version", facts=facts)
+
+
+def plan_training_deletions(
+    settings: Settings, plan: GcPlan, removed: Collection[Path], passed_over: Collection[str] = ()
+) -> None:
+    """Plan to delete the records of trainings whose stage goes, or is gone.
+
+    Args:
+        settings: names the store and the database.
+        plan: of the registry.
+        removed: folders of the stages that go.
+        passed_over: runs that are planned already.
+    """
+    for run in find_orphaned_runs(settings, removed):
+        if run not in passed_over:
+            why = "a training whose stage does not stay"
+            plan.add_deletion(run, why, [run_folder(settings, run)], kind="run")
 
 
 def _leftovers(settings: Settings, plan: GcPlan, versioned: Collection[str], cutoff: float) -> None:
     """Logged models and runs of registrations that did not finish, and what was deleted by hand."""
     if not database_path(settings).exists():
         return
-    folder = settings.mlflow / "artifacts"
     logged = select_logged_models(settings, BUNDLE_TAG)
     for model in logged:
         if model.id not in versioned and (why := _why_leftover(model, cutoff)):
-            plan.add_deletion(model.id, why, [folder / "models" / model.id], kind="logged model")
+            folder = logged_model_folder(settings, model.id)
+            plan.add_deletion(model.id, why, [folder], kind="logged model")
     for run in select_runs(settings, BUNDLE_TAG):
         if why := _why_leftover(run, cutoff):
-            plan.add_deletion(run.id, why, [folder / run.id], kind="run")
+            plan.add_deletion(run.id, why, [run_folder(settings, run.id)], kind="run")
     known = {model.id for model in logged}
-    for path in sorted((folder / "models").glob("m-*/")):
+    for path in sorted(logged_model_folder(settings, "m-").parent.glob("m-*/")):
         if path.name not in known:
             plan.add_deletion(path.name, "files that no logged model names", [path])
 
@@ -205,34 +232,3 @@ def _why_leftover(row: LifecycleRow, cutoff: float) -> str:
     if row.deleted_at is not None:
         return "deleted in MLflow" if row.deleted_at < cutoff else ""
     return "a registration that did not finish" if row.tagged and not row.finished else ""
-
-
-def apply_registry_gc(settings: Settings, plan: GcPlan) -> None:
-    """Delete what ``plan`` names; the registry's lock must be held.
-
-    Rows go before files, so a version never stands there without them. Files are taken from this
-    workspace's folder, not from the address in the database: a copied workspace still names the
-    place it was copied from.
-    """
-    rows = [item for item in plan.deletions if item.kind != "files"]
-    trash = Trash(settings.mlflow)
-    if rows:
-        _delete_rows(settings, plan)
-    for item in plan.deletions:
-        for path in item.paths:
-            trash.discard(path)
-
-
-def _delete_rows(settings: Settings, plan: GcPlan) -> None:
-    client = connect_mlflow(settings)
-    sources = {f"{e.model}/{e.version}": e.source for e in list_versions(settings)}
-    with row_deletion(settings) as rows:
-        for item in plan.deletions:
-            if item.kind == "version":
-                model, _, number = item.name.rpartition("/")
-                client.delete_model_version(model, number)
-                rows.delete_logged_model(sources[item.name].removeprefix("models:/"))
-            elif item.kind == "logged model":
-                rows.delete_logged_model(item.name)
-            elif item.kind == "run":
-                rows.delete_run(item.name)

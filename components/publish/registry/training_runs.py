@@ -7,20 +7,23 @@ long as the stage it tells of lies in the store, and goes with it.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from components.core.log import get_logger
 from components.core.settings import Settings
 from components.core.store.store import stage_folders
-from components.core.tracking import NoTracker, Tracker, root_cause_line
+from components.core.tracking import NoTracker, Tracker
 from components.publish.registry.mlflow_client import (
     MlflowTracker,
     connect_mlflow,
     ensure_experiment,
 )
-from components.publish.registry.mlflow_tables import row_deletion, select_tagged_runs
+from components.publish.registry.mlflow_tables import (
+    artifacts_folder,
+    root_cause_line,
+    select_tagged_runs,
+)
 
 TRAININGS = "modelmill-trainings"
 """The experiment of all trainings; a registered model's own has its versions."""
@@ -110,17 +113,4 @@ def find_orphaned_runs(settings: Settings, removed: Collection[Path] = ()) -> li
 
 def run_folder(settings: Settings, run: str) -> Path:
     """Folder of a run's texts."""
-    return settings.mlflow / "artifacts" / run
-
-
-def delete_orphaned_runs(settings: Settings) -> int:
-    """Delete the runs and texts of trainings whose stage is gone; returns how many."""
-    runs = find_orphaned_runs(settings)
-    if not runs:
-        return 0
-    connect_mlflow(settings)
-    with row_deletion(settings) as rows:
-        for run in runs:
-            shutil.rmtree(run_folder(settings, run), ignore_errors=True)
-            rows.delete_run(run)
-    return len(runs)
+    return artifacts_folder(settings) / run

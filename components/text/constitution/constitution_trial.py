@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
-from components.core.environment import child_environment
 from components.core.errors import ConfigError, typed_error_line
+from components.core.process.child_programs import run_program
 from components.text.constitution.answer_checks import AnswerCase, Check, FormCheck
 from components.text.constitution.pattern_trial import PATTERN_SECONDS
 from components.text.constitution.principles import Constitution
@@ -94,18 +93,12 @@ def _find_slow_pattern(patterns: list[str]) -> int | None:
         return None
     content = json.dumps({"patterns": patterns, "texts": [_texts_for(p) for p in patterns]})
     # No limit of wall time: on a machine that others keep busy it would blame a good pattern.
-    done = subprocess.run(
-        [sys.executable, "-I", str(_PROGRAM)],
-        input=content,
-        env=child_environment({}),
-        capture_output=True,
-        text=True,
-    )
-    tried = len(done.stdout.split()) - 1
-    if done.returncode > 0:
-        last = (done.stderr.strip().splitlines() or [""])[-1]
-        raise ConfigError(f"pattern {patterns[tried]!r} fails on a trial text: {last}")
-    return tried if done.returncode < 0 else None
+    trial = run_program([sys.executable, "-I", str(_PROGRAM)], text=content)
+    tried = len(trial.output.split()) - 1
+    if trial.exit_code > 0:
+        line = trial.last_line()
+        raise ConfigError(f"pattern {patterns[tried]!r} fails on a trial text: {line}")
+    return tried if trial.exit_code < 0 else None
 
 
 def _texts_for(pattern: str) -> list[str]:

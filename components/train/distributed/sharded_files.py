@@ -7,7 +7,6 @@ shards in its header; a process reads only the parts that it holds.
 from __future__ import annotations
 
 import hashlib
-import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -85,8 +84,3 @@ def read_shard_files(
     for name in scalars:
         tensors[name] = tensors[name].reshape(())
     return tensors
-
-
-def remove_shard_folder(folder: Path) -> None:
-    """Delete a folder of shards, if there is one."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -26,7 +26,8 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.tensor import DTensor
 
 from components.core.errors import MillError, error_line
-from components.core.io.atomic_write import write_atomically
+from components.core.io.atomic_write import publish_path, write_atomically
+from components.core.io.trash import delete_path
 from components.core.log import get_logger
 from components.core.store.artifact import canonical_json
 from components.train.distributed.shard_layout import as_dtensor, local_box
@@ -35,7 +36,6 @@ from components.train.distributed.sharded_files import (
     file_digests,
     flatten_scalars,
     read_shard_files,
-    remove_shard_folder,
     shard_folder,
 )
 from components.train.trainer.training_state import FORMAT, SavedState, StateFiles
@@ -74,7 +74,7 @@ class ShardedStates(StateFiles):
         partial = shard_folder(self.folder, step).with_suffix(PART)
         if self._first:
             for left in self.folder.glob(f"*{PART}"):
-                remove_shard_folder(left)
+                delete_path(left)
             partial.mkdir()
         dist.barrier(self._group)
         flat, scalars = flatten_scalars(tensors)
@@ -127,7 +127,7 @@ class ShardedStates(StateFiles):
         step = int(record["step"])
         record["files"] = file_digests(partial)
         self._delete(step)
-        partial.rename(shard_folder(self.folder, step))
+        publish_path(partial, shard_folder(self.folder, step))
         write_atomically(self._record(step), canonical_json(record))
         for old in self._steps()[self.keep :]:
             self._delete(old)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
+from components.core.io.trash import delete_path
 from components.core.log import get_logger
 from components.core.store.artifact import canonical_json
 from components.train.trainer.optimizer import Optimiser
@@ -116,7 +116,7 @@ class StateFiles:
     def _delete(self, step: int) -> None:
         self._record(step).unlink(missing_ok=True)
         self._weights(step).unlink(missing_ok=True)
-        shutil.rmtree(self._weights(step).with_suffix(""), ignore_errors=True)  # of many ranks
+        delete_path(self._weights(step).with_suffix(""))  # of many ranks
 
     def _steps(self) -> list[int]:
         """Steps of all states with a record, newest first."""

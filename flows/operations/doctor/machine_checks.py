@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,10 +12,11 @@ from pathlib import Path
 
 import psutil
 
+from components.core.io.trash import disk_size
+from components.core.process.child_programs import ChildTimeout, run_program
 from components.core.process.workspace_processes import find_workspace_processes
 from components.core.settings import Settings
 from components.core.store.lineage_graph import ArtifactGraph
-from components.core.store.trash import disk_size
 from components.publish.registry.model_registry import list_versions
 from flows.operations.doctor.finding import (
     Finding,
@@ -191,9 +191,7 @@ def _describe_gpus() -> str:
         return ""
     try:
         command = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        result = subprocess.run(
-            command, capture_output=True, text=True, timeout=_GPU_TIMEOUT_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        ended = run_program(command, seconds=_GPU_TIMEOUT_SECONDS)
+    except (OSError, ChildTimeout):
         return "nvidia-smi does not answer"
-    return "; ".join(result.stdout.strip().splitlines()) if result.returncode == 0 else ""
+    return "; ".join(ended.output.strip().splitlines()) if ended.exit_code == 0 else ""

@@ -12,6 +12,7 @@ import psutil
 
 from components.core.process.workspace_processes import WorkspaceProcess, find_workspace_processes
 from components.core.settings import TELEMETRY_OFF, Settings, telemetry_switches
+from components.publish.dataset.dataset_pins import config_path
 from flows.operations.doctor.finding import (
     Finding,
     list_first,
@@ -71,7 +72,8 @@ def _settings_files(settings: Settings) -> Iterator[Path]:
     """Settings files of Prefect and DVC; MLflow and BentoML read the environment only."""
     yield settings.prefect / "profiles.toml"
     yield from (ROOT / name for name in ("prefect.toml", ".env", "pyproject.toml"))
-    yield from (settings.datasets / ".dvc" / name for name in ("config", "config.local"))
+    dvc = config_path(settings.datasets)
+    yield from (dvc, dvc.with_name("config.local"))
     yield Path.home() / ".config" / "dvc" / "config"
 
 

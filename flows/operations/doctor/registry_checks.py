@@ -17,8 +17,13 @@ from components.publish.bento_folders import (
     find_newest_bento,
     list_bentos,
 )
-from components.publish.dataset.dataset_gc import DatasetPin, read_listing, read_pins
-from components.publish.dataset.push_dataset import object_path
+from components.publish.dataset.dataset_pins import (
+    DatasetPin,
+    object_path,
+    object_places,
+    read_listing,
+    read_pins,
+)
 from components.publish.registry.mlflow_tables import select_dangling_aliases
 from components.publish.registry.model_registry import (
     BUNDLE_TAG,
@@ -124,7 +129,7 @@ def _check_dataset(settings: Settings, pin: DatasetPin) -> Iterator[Finding]:
     if files is None:
         yield report_broken("datasets", f"{pin.version}: DVC holds no listing of its files", remake)
         return
-    cache, remote = settings.datasets / ".dvc" / "cache", settings.datasets / "remote"
+    cache, remote = object_places(settings)
     wanted = {pin.path.name: pin.md5, **files}
     uncached = [name for name, md5 in wanted.items() if not object_path(cache, md5).is_file()]
     missing = [name for name in uncached if not object_path(remote, wanted[name]).is_file()]

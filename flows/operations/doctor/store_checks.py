@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -12,13 +11,19 @@ from typing import Any
 
 from components.core.errors import DataError
 from components.core.io.locks import is_locked
+from components.core.io.trash import disk_size, last_change_time, list_trashes
 from components.core.progress import Progress
 from components.core.settings import Settings
 from components.core.store.artifact import MANIFEST_FILE, digest_file, digest_folder, digest_value
 from components.core.store.gc_plan import DAY_SECONDS, RetentionPolicy
-from components.core.store.trash import disk_size, last_change_time, list_trashes
 from components.core.store.workdir import stage_name
 from components.publish.bento_folders import FILE_LIST, list_bentos
+from components.publish.dataset.dataset_pins import (
+    digest_md5,
+    list_objects,
+    object_md5,
+    object_places,
+)
 from components.publish.promotion import audit_log
 from components.publish.registry.model_registry import BUNDLE_TAG, list_versions
 from flows.operations.doctor.finding import (
@@ -105,11 +110,7 @@ def _remake_command(settings: Settings, folder: Path) -> str:
 def check_contents(settings: Settings, progress: Progress) -> Iterator[Finding]:
     """Read and compare all artifacts, DVC objects, and copies in the registry and in Bentos."""
     sealed = sorted(p.parent for p in (settings.store / "sealed").glob(f"*/{MANIFEST_FILE}"))
-    objects = [
-        path
-        for place in (settings.datasets / ".dvc" / "cache", settings.datasets / "remote")
-        for path in sorted((place / "files" / "md5").glob("*/*"))
-    ]
+    objects = [path for place in object_places(settings) for path in list_objects(place)]
     copies = list(_list_copies(settings))
     bentos = [folder for folder, _ in list_bentos(settings)]
     total = disk_size([*sealed, *objects, *(copy for copy, _ in copies), *bentos])
@@ -142,7 +143,7 @@ def _compare_contents(
             )
         progress.advance(float(disk_size([folder])))
     for path in objects:
-        if path.is_file() and _md5(path) != (path.parent.name + path.name).removesuffix(".dir"):
+        if path.is_file() and digest_md5(path) != object_md5(path).removesuffix(".dir"):
             fix = f"rm -f {shell_path(path)} && modelmill doctor"  # which then names the run
             yield report_broken("deep", f"{shell_path(path)}: DVC's object is damaged", fix)
         progress.advance(float(disk_size([path])))
@@ -161,11 +162,6 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
         return manifest if manifest["artifact"]["digest"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # `check_sealed_folder` has reported it
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _list_copies(settings: Settings) -> Iterator[tuple[Path, Path]]:

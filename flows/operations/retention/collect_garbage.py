@@ -14,32 +14,37 @@ digests of lineages is kept; all else is deleted, each place by a plan of its ow
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from components.core.errors import DataError
 from components.core.io.locks import hold_lock
+from components.core.io.trash import disk_size, list_trashes
 from components.core.settings import Settings
 from components.core.store.gc_plan import GcPlan, RetentionPolicy
 from components.core.store.gc_roots import find_reachable
 from components.core.store.leases import Leases
 from components.core.store.lineage_graph import ArtifactGraph
 from components.core.store.store import stage_folders
-from components.core.store.trash import Trash, disk_size, list_trashes
 from components.publish.bento_folders import list_bentos
 from components.publish.dataset import dataset_gc
-from components.publish.dataset.push_dataset import datasets_lock
 from components.publish.promotion import audit_log
 from components.publish.registry import registry_gc
-from components.publish.registry.model_registry import registry_lock
+from flows.operations.retention.deletion_engine import (
+    delete_planned,
+    empty_trashes,
+    find_not_deleted,
+    hold_system_locks,
+)
 from flows.operations.retention.store_gc import find_free_locks, plan_log_gc, plan_store_gc
 from flows.operations.retention.workspace_roots import find_retention_needs
-from flows.runner.prefect import history_retention
+from flows.runner.prefect import prefect_database
 from serving.adapters import adapter_gc
 from serving.bento import bento_gc
+
+_SLOW_PLACES = (registry_gc.PLACE, dataset_gc.PLACE, prefect_database.HISTORY_PLACE)
+"""Deleted from when keys may be noted again: MLflow alone takes seconds to import. No lock is held
+for the last, which has a database of its own."""
 
 
 @dataclass
@@ -63,6 +68,10 @@ class GarbageCollection:
     def find_plan(self, name: str) -> GcPlan:
         """Find the plan of a place."""
         return next(plan for plan in self.plans if plan.place == name)
+
+    def plans_but(self, *places: str) -> list[GcPlan]:
+        """All plans but those of these places."""
+        return [plan for plan in self.plans if plan.place not in places]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -88,25 +97,27 @@ def collect_garbage(settings: Settings, policy: RetentionPolicy) -> GarbageColle
     Raises:
         DataError: a manifest cannot be read, so its parents are unknown.
         MillError: a database cannot be read.
-        TransientError: another process keeps DVC's lock.
     """
     if not settings.home.is_dir():
         return plan_collection(settings, policy)  # an empty plan; the folder is not created
     with hold_lock(settings.home / "gc.lock"):
-        with _hold_locks(settings):
+        with hold_system_locks(settings):
             with Leases(settings.store).freeze_keys() as keys_in_use:
                 collection = _plan_all(settings, policy, keys_in_use, time.time())
-                for name in ("store", bento_gc.PLACE, adapter_gc.PLACE, "logs"):
-                    _discard_deletions(collection.find_plan(name))
-            registry_gc.apply_registry_gc(settings, collection.find_plan(registry_gc.PLACE))
-            dataset_gc.apply_dataset_gc(settings, collection.find_plan(dataset_gc.PLACE))
-        history_retention.delete_history(
-            settings, collection.find_plan(history_retention.HISTORY_PLACE)
-        )
-        for trash in list_trashes(settings.home):
-            trash.empty()
+                delete_planned(settings, collection.plans_but(*_SLOW_PLACES))
+            slow = (registry_gc.PLACE, dataset_gc.PLACE)
+            delete_planned(settings, map(collection.find_plan, slow))
+        delete_planned(settings, [collection.find_plan(prefect_database.HISTORY_PLACE)])
+        empty_trashes(settings)
+        _note_not_deleted(settings, collection)
         _record_in_audit_log(settings, collection)
     return collection
+
+
+def _note_not_deleted(settings: Settings, collection: GarbageCollection) -> None:
+    """Note in each plan what of it is still there."""
+    for plan in collection.plans:
+        plan.notes += [f"still there: {name}" for name in find_not_deleted(settings, [plan])]
 
 
 def _record_in_audit_log(settings: Settings, collection: GarbageCollection) -> None:
@@ -138,20 +149,6 @@ def delete_free_locks(settings: Settings, keys_in_use: frozenset[str]) -> int:
     return len(free)
 
 
-@contextmanager
-def _hold_locks(settings: Settings) -> Iterator[None]:
-    """Hold the locks of registration, promotion, push, build and smoke test."""
-    with ExitStack() as stack:
-        if settings.mlflow.is_dir():
-            stack.enter_context(registry_lock(settings))
-        if settings.datasets.is_dir():
-            stack.enter_context(datasets_lock(settings.datasets))
-        if settings.bentos.is_dir():
-            stack.enter_context(hold_lock(settings.bentos / "package.lock"))
-            stack.enter_context(hold_lock(settings.bentos / "smoke.lock"))
-        yield
-
-
 def _plan_all(
     settings: Settings, policy: RetentionPolicy, keys_in_use: frozenset[str], now: float
 ) -> GarbageCollection:
@@ -174,7 +171,7 @@ def _plan_all(
         dataset_gc.plan_dataset_gc(settings, digests, needs.named_reasons, policy, now),
         bento_plan,
         adapter_gc.plan_adapter_gc(settings),
-        history_retention.plan_history_gc(settings, now),
+        prefect_database.plan_history_gc(settings, now),
         plan_log_gc(settings, needs.processes, kept_bentos, policy, now),
     ]
     trash_contents = [
@@ -191,16 +188,3 @@ def _refuse_unreadable(settings: Settings, graph: ArtifactGraph) -> None:
             f"{folder}{more}: artifact.json cannot be read, so its parents are unknown and "
             "nothing is deleted; `modelmill doctor` names the fix"
         )
-
-
-def _discard_deletions(plan: GcPlan) -> None:
-    trash = Trash(plan.root)
-    for item in plan.deletions:
-        for path in item.paths:
-            trash.discard(_checked_path(path, plan.root))
-
-
-def _checked_path(path: Path, root: Path) -> Path:
-    """Assert that a path lies below its place, or is a half-written record beside the logs."""
-    assert path.is_relative_to(root) or path.parent == root.parent / "runs", path
-    return path

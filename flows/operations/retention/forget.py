@@ -3,7 +3,7 @@
 Garbage collection follows lineage upstream, from what must be kept; an order follows it downstream,
 from the page to everything made from it. Both read one graph of artifacts
 (``components/core/store/lineage_graph.py``) and delete folders by the same function
-(``components/core/store/trash.py``); a purge also has a journal, since it must not stay half done.
+(``components/core/io/trash.py``); a purge also has a journal, since it must not stay half done.
 """
 
 from __future__ import annotations
@@ -31,14 +31,6 @@ from components.lineage.known_addresses import (
     resolve_address,
     suggest_addresses,
 )
-from components.lineage.purge import (
-    begin_purge,
-    carry_out_purge,
-    find_left_over,
-    plan_purge,
-    read_unfinished_purge,
-    recorded_remotes,
-)
 from components.lineage.text_search import SearchHit, search_workspace
 from components.publish.promotion import audit_log
 from components.publish.promotion.promotion_record import recover_promotion
@@ -50,6 +42,14 @@ from components.publish.registry.model_registry import (
 )
 from flows.configs.target_config import apply_forget_orders
 from flows.configs.text_run import TextRun
+from flows.operations.retention.purge import (
+    begin_purge,
+    carry_out_purge,
+    find_left_over,
+    plan_purge,
+    read_unfinished_purge,
+    recorded_remotes,
+)
 from flows.runner.run_pipeline import RunOptions, run_target
 from flows.runner.run_records import read_records
 
@@ -341,9 +341,9 @@ def verify_absence(settings: Settings, what: str) -> dict[str, Any]:
         return {"looked_for": "text", "clean": clean, **findings.as_json()}
     affected = find_affected(settings, [target])
     holders = [f"store/{node.name}" for node in affected.nodes]
-    holders += [f"datasets/{dataset.name}" for dataset in affected.datasets]
+    holders += [f"datasets/{pin.version}" for pin in affected.datasets]
     holders += [version.uri for version in affected.versions]
-    holders += [f"bentos/{bento.name}" for bento in affected.bentos]
+    holders += [f"bentos/{bento.folder}" for bento in affected.bentos]
     unreadable = [
         f"store/partial/{key}: a stage that did not finish" for key in affected.unfinished
     ]

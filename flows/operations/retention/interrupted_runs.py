@@ -15,7 +15,7 @@ from pathlib import Path
 from components.core.errors import MillError
 from components.core.log import get_logger
 from components.core.settings import Settings
-from flows.runner.prefect.history_retention import ACTIVE_STATES, FlowRunRow, read_flow_runs
+from flows.runner.prefect.prefect_database import ACTIVE_STATES, FlowRunRow, read_flow_runs
 from flows.runner.run_records import close_interrupted_record, is_running, read_record
 
 _RUNNING_STATE = re.compile(rb'"state":\s*"running"')

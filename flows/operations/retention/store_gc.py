@@ -8,11 +8,11 @@ from pathlib import Path
 import psutil
 
 from components.core.io.locks import is_locked
+from components.core.io.trash import TRASH_FOLDER, last_change_time
 from components.core.process.workspace_processes import WorkspaceProcess
 from components.core.settings import Settings
 from components.core.store.gc_plan import GcPlan, RetentionPolicy
 from components.core.store.lineage_graph import ArtifactGraph
-from components.core.store.trash import TRASH_FOLDER, last_change_time
 from flows.operations.retention.workspace_roots import IN_USE
 
 _RESUMABLE = "unfinished stages of the last {days:g} days: their next try goes on from there"

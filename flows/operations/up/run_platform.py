@@ -18,12 +18,11 @@ from rich.console import Console
 
 from components.core.config.stage_config import read_yaml
 from components.core.endpoint_settings import drain_seconds
-from components.core.environment import child_environment
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.io.full_disk import explain_full_disk
 from components.core.io.locks import try_lock
 from components.core.process import process_tree, shutdown
-from components.core.process.exec_with_parent import exec_with_parent_command
+from components.core.process.child_programs import start_async_program, start_program
 from components.core.process.shutdown import Stopped
 from components.core.settings import CHECKOUT_MARKER, Settings
 from components.core.workspace_layout import mark_layout
@@ -118,14 +117,12 @@ def run_platform_detached(
         options.check(settings)
     log = settings.logs / "up.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        process = start_program(
             detached_command(options),
-            cwd=ROOT,
-            env=child_environment({"MODELMILL_HOME": str(settings.home)}),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
+            environment={"MODELMILL_HOME": str(settings.home)},
+            output=output,
+            folder=ROOT,
+            ends_with_parent=False,
         )
     display = UpDisplay(console, options.timeout_seconds)
     try:
@@ -272,13 +269,8 @@ class _Platform:
         )
         arguments = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
         with log.open("wb") as output:
-            process = await asyncio.create_subprocess_exec(
-                *exec_with_parent_command(os.getpid(), arguments),
-                cwd=ROOT,
-                env=child_environment(environment),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+            process = await start_async_program(
+                arguments, environment=environment, output=output, folder=ROOT
             )
         try:
             code = await asyncio.wait_for(process.wait(), _DEPLOY_TIMEOUT_SECONDS)

@@ -8,7 +8,6 @@ file and a control socket for this.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,9 +18,8 @@ import httpx
 import psutil
 
 from components.core.endpoint_settings import drain_seconds
-from components.core.environment import child_environment
 from components.core.errors import MillError, error_line
-from components.core.process.exec_with_parent import exec_with_parent_command
+from components.core.process.child_programs import start_async_program
 from components.core.process.process_tree import (
     find_marked_processes,
     kill_processes,
@@ -199,14 +197,9 @@ class Supervisor:
         log = self._log(service.name)
         with log.open("wb" if _is_big(log) else "ab") as output:
             supervised.log_begins = output.tell()
-            supervised.process = await asyncio.create_subprocess_exec(
-                *exec_with_parent_command(os.getpid(), service.command),
-                cwd=ROOT,
-                env=child_environment(self.environment(service.name, service.environment)),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
+            environment = self.environment(service.name, service.environment)
+            supervised.process = await start_async_program(
+                service.command, environment=environment, output=output, folder=ROOT
             )
         pid = supervised.process.pid
         started = process_start_time(pid)

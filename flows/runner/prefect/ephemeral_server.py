@@ -7,7 +7,6 @@ run dies, however that dies.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +16,7 @@ import prefect
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
 
-from components.core.environment import child_environment
-from components.core.process.exec_with_parent import exec_with_parent_command
+from components.core.process.child_programs import start_program
 
 _STOP_SECONDS = 0.7
 """Seconds until a server is killed: its database has what was reported, and survives a kill."""
@@ -39,11 +37,7 @@ class EphemeralServer(SubprocessASGIServer):
             "PREFECT__SERVER_FINAL": "1",
         }
         own_settings = get_current_settings().to_environment_variables(exclude_unset=True)
-        return subprocess.Popen(
-            exec_with_parent_command(os.getpid(), arguments),
-            env=child_environment({**marks, **own_settings}),
-            start_new_session=True,
-        )
+        return start_program(arguments, environment={**marks, **own_settings})
 
     def stop_promptly(self) -> None:
         """Stop the server within a second, for a run that is stopped."""

@@ -22,7 +22,7 @@ from components.core.process.process_tree import find_marked_processes, is_runni
 from components.core.process.workspace_processes import WorkspaceProcess, find_workspace_processes
 from components.core.settings import Settings
 from flows.operations.up.platform_state import prefect_api
-from flows.runner.prefect.history_retention import (
+from flows.runner.prefect.prefect_database import (
     ACTIVE_STATES,
     PAUSED_STATES,
     FlowRunRow,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.core.io.atomic_write import atomic_path, write_atomically
+from components.core.io.atomic_write import atomic_path, publish_path, write_atomically
 
 
 def test_it_replaces_what_was_there(tmp_path: Path) -> None:
@@ -40,3 +40,15 @@ def test_writers_with_a_suffix_each_do_not_meet(tmp_path: Path) -> None:
             second.write_text("second")
         assert path.read_text() == "second"
     assert path.read_text() == "first"
+
+
+def test_a_folder_is_published_whole_and_replaces_no_full_one(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    (tmp_path / "place").mkdir()
+    publish_path(tmp_path / "first", tmp_path / "place")
+    with pytest.raises(OSError, match="not empty"):
+        publish_path(tmp_path / "second", tmp_path / "place")
+    assert (tmp_path / "place" / "file").read_text() == "first"
+    assert (tmp_path / "second" / "file").read_text() == "second"

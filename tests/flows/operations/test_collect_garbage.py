@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from components.core.errors import DataError
+from components.core.io.trash import list_trashes
 from components.core.store.artifact import Artifact
 from components.core.store.gc_plan import RetentionPolicy
 from components.core.store.store import Store
-from components.core.store.trash import list_trashes
 from flows.operations.doctor.store_checks import check_sealed_folder
 from flows.operations.retention.collect_garbage import (
     GarbageCollection,

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
+from components.core.io.trash import delete_path
 from components.core.process.process_tree import find_marked_processes, kill_processes
-from components.core.store.trash import delete_path
 from tests.flows.conftest import AS_OF, ROOT, CommandLine, Server
 
 LINE = "stopped; the same command goes on from here"

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 
 from components.core.action import Change
+from components.core.io.trash import delete_path
 from components.core.store.artifact import Corpus, Dataset, Report
 from components.core.store.document_rows import document_id, shard_of
 from components.core.store.shards import shard_name, write_shard
-from components.core.store.trash import delete_path
 from components.core.store.workdir import Workdir
 from components.publish.dataset.corpus_drift import ChangeConfig, measure_change
 from components.publish.dataset.push_dataset import push_dataset

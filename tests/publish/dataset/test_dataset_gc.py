@@ -1,4 +1,4 @@
-"""Datasets leave cache and remote with the corpus they are of, by DVC's own collection."""
+"""Datasets leave cache and remote with the corpus they are of."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ from components.core.action import Workspace
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus
 from components.core.store.gc_plan import GcPlan, RetentionPolicy
-from components.publish.dataset.dataset_gc import (
-    apply_dataset_gc,
-    plan_dataset_gc,
-    read_listing,
-    read_pins,
-)
-from components.publish.dataset.push_dataset import DatasetConfig, datasets_lock, push_dataset
+from components.publish.dataset.dataset_gc import plan_dataset_gc
+from components.publish.dataset.dataset_pins import read_listing, read_pins
+from components.publish.dataset.delete_dataset import DatasetDeletion
+from components.publish.dataset.push_dataset import DatasetConfig, push_dataset
 
 TEXTS = ["the first page", "the second page", "the third page"]
 LATER = time.time() + 3600
@@ -45,8 +42,9 @@ def swept(workspace: Workspace, *kept: Corpus, days: float = 0.0, **named: str) 
 
 
 def removed(workspace: Workspace, sweep: GcPlan) -> None:
-    with datasets_lock(workspace.settings.datasets):
-        apply_dataset_gc(workspace.settings, sweep)
+    system = DatasetDeletion()
+    system.delete(workspace.settings, sweep)
+    assert system.find_left(workspace.settings, sweep) == []
 
 
 def objects(workspace: Workspace) -> dict[str, set[str]]:

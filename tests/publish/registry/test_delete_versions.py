@@ -6,18 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from components.core.action import Workspace
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus
 from components.publish.dataset.delete_dataset import (
+    DatasetDeletion,
     _delete_through_dvc,
-    delete_dataset_version,
     find_unshared_objects,
     list_remotes,
+    plan_dataset_purge,
 )
 from components.publish.dataset.push_dataset import DatasetConfig, push_dataset
-from components.publish.registry.delete_versions import delete_version, mark_forgotten
+from components.publish.registry.delete_versions import (
+    RegistryDeletion,
+    mark_forgotten,
+    plan_registry_purge,
+)
+from components.publish.registry.mlflow_client import connect_mlflow
 from components.publish.registry.model_registry import CHALLENGER, FORGOTTEN_TAG, list_versions
 from components.publish.registry.register import RegisterConfig, register
 from tests.publish.conftest import Bench
@@ -45,8 +52,11 @@ def test_a_dataset_goes_and_the_other_stays_whole(
     remotes = list_remotes(settings)
     objects = find_unshared_objects(settings, bad, remotes)
     assert len(objects) == 2  # one of two shards, and the list
-    delete_dataset_version(settings, bad, objects, remotes)
-    delete_dataset_version(settings, bad, objects, remotes)  # as after a kill
+    plan, system = plan_dataset_purge(settings, [bad], remotes), DatasetDeletion()
+    assert system.find_left(settings, plan)
+    system.delete(settings, plan)
+    system.delete(settings, plan)  # as after a kill
+    assert system.find_left(settings, plan) == []
     assert not (settings.datasets / bad).exists()
     assert not (settings.datasets / f"{bad}.dvc").exists()
     for place in (settings.datasets / ".dvc" / "cache", settings.datasets / "remote"):
@@ -74,10 +84,10 @@ def test_a_remote_that_only_dvc_reaches(pushed: tuple[Workspace, list[str]]) -> 
     remote = settings.datasets / "remote"
     before = {path for path in remote.rglob("*") if path.is_file()}
     objects = find_unshared_objects(settings, bad, [str(remote)])
-    _delete_through_dvc(settings.datasets, str(remote), objects)
+    _delete_through_dvc(settings, str(remote), objects)
     gone = before - {path for path in remote.rglob("*") if path.is_file()}
     assert sorted(path.parent.name + path.name for path in gone) == sorted(objects)
-    _delete_through_dvc(settings.datasets, str(remote), objects)
+    _delete_through_dvc(settings, str(remote), objects)
     assert find_unshared_objects(settings, good, [str(remote)])
 
 
@@ -118,8 +128,14 @@ def test_a_version_goes_with_alias_model_and_files(bench: Bench) -> None:
     assert CHALLENGER in tagged.aliases
     folder = newest.files_folder(settings).parent
     assert folder.is_dir()
+    plan, system = plan_registry_purge(settings, [newest], []), RegistryDeletion()
+    assert f"withdrawn/{newest.version}" in system.find_left(settings, plan)
     for _ in range(2):  # the second as after a kill
-        delete_version(settings, "withdrawn", newest.version, newest.source)
+        system.delete(settings, plan)
+    assert system.find_left(settings, plan) == []
+    run = next(item.name for item in plan.deletions if item.kind == "run")
+    with pytest.raises(MlflowException, match=run):
+        connect_mlflow(settings).get_run(run)
     assert not folder.exists()
     assert [entry.version for entry in list_versions(settings, "withdrawn")] == [first.version]
     assert first.files_folder(settings).is_dir()

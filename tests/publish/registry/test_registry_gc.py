@@ -16,6 +16,7 @@ from components.core.store.artifact import ModelVersion
 from components.core.store.gc_plan import GcPlan, RetentionPolicy
 from components.publish.promotion.promote import PROMOTED_TAG, ROLLED_BACK_TAG
 from components.publish.registry import registry_gc
+from components.publish.registry.delete_versions import RegistryDeletion
 from components.publish.registry.mlflow_client import connect_mlflow, ensure_experiment
 from components.publish.registry.mlflow_tables import select_dangling_aliases
 from components.publish.registry.model_registry import BUNDLE_TAG, GATES_TAG, list_versions
@@ -34,7 +35,7 @@ def own(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     mine = Bench(tmp_path_factory.mktemp("retire"))
     mine.settings.mlflow.mkdir()
     shutil.copy(bench.settings.mlflow / "mlflow.db", mine.settings.mlflow)
-    registry_gc.apply_registry_gc(mine.settings, swept(mine))
+    RegistryDeletion().delete(mine.settings, swept(mine))
     return mine
 
 
@@ -92,7 +93,7 @@ def test_only_what_nobody_needs_goes_whatever_the_options(bench: Bench) -> None:
         entry.version: entry.files_folder(bench.settings)
         for entry in list_versions(bench.settings, "many")
     }
-    registry_gc.apply_registry_gc(bench.settings, sweep)
+    RegistryDeletion().delete(bench.settings, sweep)
     left = list_versions(bench.settings, "many")
     assert {entry.version for entry in left} == {2, 3, 4, 5, 7}
     assert all((entry.files_folder(bench.settings) / "bundle.json").is_file() for entry in left)
@@ -160,7 +161,7 @@ def test_a_registration_that_was_killed_is_cleared(
     sweep = swept(bench)
     kinds = [item.kind for item in sweep.deletions if item.kind != "version"]
     assert sorted(kinds) == ["files", "logged model", "logged model", "run"]
-    registry_gc.apply_registry_gc(bench.settings, sweep)
+    RegistryDeletion().delete(bench.settings, sweep)
     assert not stray.exists()
     client = connect_mlflow(bench.settings)
     place = ensure_experiment(client, bench.settings, "killed")
@@ -180,7 +181,7 @@ def test_a_copied_workspace_deletes_nothing_of_the_one_it_was_copied_from(
     copy = Bench(tmp_path)
     sweep = swept(copy)
     assert goes(sweep, "twin") == {"twin/1"}
-    registry_gc.apply_registry_gc(copy.settings, sweep)
+    RegistryDeletion().delete(copy.settings, sweep)
     assert [entry.version for entry in list_versions(copy.settings, "twin")] == [2]
     originals = list_versions(bench.settings, "twin")
     assert [entry.version for entry in originals] == [2, 1]

@@ -9,17 +9,17 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from components.core.settings import Settings
-from components.core.store.gc_plan import RetentionPolicy
-from components.lineage.purge import Purge, begin_purge, carry_out_purge
+from components.core.store.gc_plan import GcPlan, RetentionPolicy
 from components.publish.registry import registry_gc
+from components.publish.registry.delete_versions import RegistryDeletion, plan_registry_purge
 from components.publish.registry.mlflow_client import connect_mlflow
 from components.publish.registry.training_runs import (
     TRAININGS,
-    delete_orphaned_runs,
     find_orphaned_runs,
     open_training_tracker,
     run_folder,
 )
+from flows.operations.retention.purge import Purge, begin_purge, carry_out_purge
 
 
 def recorded(settings: Settings, key: str, place: str) -> str:
@@ -46,7 +46,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_records_go_with_their_stages(settings: Settings) -> None:
-    assert delete_orphaned_runs(settings) == 0
+    assert find_orphaned_runs(settings) == []
     assert not (settings.mlflow / "mlflow.db").exists()
     runs = {
         key: recorded(settings, key, place)
@@ -55,7 +55,9 @@ def test_records_go_with_their_stages(settings: Settings) -> None:
     assert find_orphaned_runs(settings) == []
     folder = settings.store / "sealed" / ("a" * 64)
     assert find_orphaned_runs(settings, {folder}) == [runs["a" * 64]]
-    purge = Purge(["a.example"], folders=[f"store/sealed/{'a' * 64}"])
+    plan = GcPlan("store", settings.store)
+    plan.add_deletion("a", "to be forgotten", [folder])
+    purge = Purge(["a.example"], [plan_registry_purge(settings, [], [folder]), plan])
     begin_purge(settings, purge)
     carry_out_purge(settings, purge)
     client = connect_mlflow(settings)
@@ -80,7 +82,7 @@ def test_a_collection_takes_them_with_their_stages(settings: Settings) -> None:
         settings, [], RetentionPolicy(days=0), time.time() + 60, removed
     )
     assert [(item.name, item.kind) for item in sweep.deletions] == [(runs[goes], "run")]
-    registry_gc.apply_registry_gc(settings, sweep)
+    RegistryDeletion().delete(settings, sweep)
     assert not run_folder(settings, runs[goes]).exists()
     assert run_folder(settings, runs[stays]).exists()
     with pytest.raises(MlflowException, match="not found"):

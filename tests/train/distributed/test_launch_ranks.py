@@ -22,13 +22,13 @@ from pydantic import ValidationError
 from components.core.errors import ConfigError, MillError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
-from components.core.tracking import MemoryTracker
 from components.text.decoder_files import load_model
 from components.train.distributed.parallel_config import ParallelConfig
 from components.train.pretrain import pretrain
 from components.train.pretrain_config import PretrainConfig
 from components.train.training_config import OptimConfig, ScheduleConfig, TrainingSafetyConfig
 from models.shape import Balance, ExpertsShape
+from tests.memory_tracker import MemoryTracker
 from tests.train.conftest import NANO
 from tests.train.test_pretrain import run_child
 

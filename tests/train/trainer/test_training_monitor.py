@@ -12,7 +12,7 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.core.store.artifact import Tokenizer, Tokens
 from components.core.store.workdir import Workdir
-from components.core.tracking import MemoryTracker, Tracker
+from components.core.tracking import Tracker
 from components.core.training_speed import TrainingSpeed
 from components.publish.registry.mlflow_client import connect_mlflow
 from components.publish.registry.training_runs import (
@@ -25,6 +25,7 @@ from components.text.decoder_files import load_model, same_weights
 from components.train.pretrain import pretrain
 from components.train.trainer import training_monitor
 from components.train.trainer.training_loop import LEAST_TIMED_STEPS
+from tests.memory_tracker import MemoryTracker
 from tests.train.conftest import sealed_tokens
 from tests.train.test_pretrain import losses, nano
 

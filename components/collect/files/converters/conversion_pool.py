@@ -7,8 +7,6 @@ Results come in the order of the tasks, whatever the number of workers.
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
-import os
 import resource
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -17,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pebble import CONSTS, ProcessExpired, ProcessPool
+from pebble import ProcessExpired, ProcessPool
 
 from components.collect.files.converters.convert_document import (
     CONVERTER_PACKAGES,
@@ -28,7 +26,7 @@ from components.collect.files.converters.convert_document import (
 from components.core.errors import DataError
 from components.core.process.shutdown import block_interrupts
 from components.core.process.usable_cores import usable_cores
-from components.core.store.executor import TERM_SECONDS, die_with_parent
+from components.core.store.executor import die_with_parent, make_worker_pool
 
 _MEMORY_BYTES = 3 << 30
 """Address space that a worker may take beyond what it has at its start."""
@@ -71,13 +69,7 @@ class ConversionPool:
 
     def _schedule(self, task: Conversion) -> Any:
         if self._pool is None:
-            CONSTS.term_timeout = TERM_SECONDS
-            self._pool = ProcessPool(
-                max_workers=self.workers or usable_cores(),
-                context=multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
-                initargs=(os.getpid(),),
-            )
+            self._pool = make_worker_pool(self.workers or usable_cores(), _start_worker)
         with block_interrupts():  # its threads and processes begin at the first task
             return self._pool.schedule(convert_document, args=(task,), timeout=self.seconds)
 

@@ -19,7 +19,7 @@ from components.core.settings import Settings
 from flows.operations.doctor import process_checks
 from flows.operations.doctor.finding import Finding
 from flows.runner.prefect import prefect_recovery
-from flows.runner.prefect.history_retention import FlowRunRow
+from flows.runner.prefect.prefect_database import FlowRunRow
 from flows.runner.prefect.prefect_recovery import (
     ENGINE_VARIABLE,
     abandoned_pauses,

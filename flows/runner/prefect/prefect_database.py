@@ -1,9 +1,10 @@
-"""Retention of Prefect's history: ``Settings.history_days``, 30 by default.
+"""Prefect's database: its rows of flow runs, and the retention of its history.
 
-A long-lived server deletes old flow runs itself, after the same number of days (its settings are
-exported by ``components/core/settings.py``). Where runs start ephemeral servers none lives long
-enough, so ``modelmill gc`` does the same with Prefect's own functions: flow runs that ended longer
-ago are deleted with their task runs, states, logs and artifacts.
+History is kept for ``Settings.history_days``, 30 by default. A long-lived server deletes old flow
+runs itself, after the same number of days (its settings are exported by
+``components/core/settings.py``). Where runs start ephemeral servers none lives long enough, so
+``modelmill gc`` does the same with Prefect's own functions: flow runs that ended longer ago are
+deleted with their task runs, states, logs and artifacts.
 """
 
 from __future__ import annotations
@@ -17,10 +18,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+from typing_extensions import override
+
 from components.core.errors import MillError
 from components.core.settings import Settings
-from components.core.store.gc_plan import DAY_SECONDS, Deletion, GcPlan
-from components.core.store.trash import Trash
+from components.core.store.gc_plan import (
+    DAY_SECONDS,
+    Deletion,
+    DeletionSystem,
+    GcPlan,
+    discard_paths,
+    left_paths,
+)
 
 HISTORY_PLACE = "prefect"
 _COUNT_QUERY = """
@@ -79,7 +88,8 @@ def plan_history_gc(settings: Settings, now: float) -> GcPlan:
         size = int(share * database_path(settings).stat().st_size)
         if old:
             name = f"{old} flow runs with {tasks} task runs"
-            gc_plan.deletions.append(Deletion(name, why, size, kind="history"))
+            facts = {"cutoff": cutoff}
+            gc_plan.deletions.append(Deletion(name, why, size, kind="history", facts=facts))
         for _ in range(others):
             gc_plan.add_retained("flow runs that ended since, or have not")
     results = [
@@ -149,18 +159,30 @@ def _unix_seconds(stamp: str | None) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def delete_history(settings: Settings, gc_plan: GcPlan) -> None:
-    """Delete the history that ``gc_plan`` names, then compact the database.
+class HistoryDeletion(DeletionSystem):
+    """Prefect's flow runs and results."""
 
-    Beside a running server this is as safe as a second server, since Prefect's own functions do it.
-    """
-    trash = Trash(settings.prefect)
-    for deletion in gc_plan.deletions:
-        for path in deletion.paths:
-            trash.discard(path)
-    if any(deletion.kind == "history" for deletion in gc_plan.deletions):
-        _vacuum_flow_runs()
-        compact_database(settings, gc_plan)
+    @override
+    def delete(self, settings: Settings, plan: GcPlan) -> None:
+        """Delete the history that ``plan`` names, then compact the database.
+
+        Beside a running server this is as safe as a second server, since Prefect's own functions
+        do it.
+        """
+        discard_paths(plan)
+        if any(deletion.kind == "history" for deletion in plan.deletions):
+            _vacuum_flow_runs()
+            compact_database(settings, plan)
+
+    @override
+    def find_left(self, settings: Settings, plan: GcPlan) -> list[str]:
+        old = [
+            deletion
+            for deletion in plan.deletions
+            if deletion.kind == "history"
+            and _count_runs(settings, float(deletion.facts["cutoff"]))[0]
+        ]
+        return [*(deletion.name for deletion in old), *left_paths(plan)]
 
 
 def _vacuum_flow_runs() -> None:

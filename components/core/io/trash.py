@@ -1,7 +1,7 @@
-"""Two-step deletion: rename into a trash folder at once, delete afterwards.
+"""Deletion of files and folders: in two steps by way of a trash folder, or at once.
 
-A rename is atomic, so nobody ever sees half a folder, and a kill in between leaves only what the
-next ``empty`` deletes.
+In two steps a rename into the trash comes first: it is atomic, so nobody ever sees half a folder,
+and a kill in between leaves only what the next ``empty`` deletes.
 """
 
 from __future__ import annotations
@@ -54,13 +54,20 @@ def list_trashes(home: Path) -> list[Trash]:
 
 
 def delete_path(path: Path) -> None:
-    """Delete a file or a (read-only) folder; links are not followed."""
-    if path.is_dir() and not path.is_symlink():
-        for folder, _, _ in os.walk(path):
-            Path(folder).chmod(Path(folder).stat().st_mode | stat.S_IRWXU)
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Delete a file or a (read-only) folder, if there is one; links are not followed.
+
+    Another process may delete it at the same time.
+    """
+    while path.is_dir() and not path.is_symlink():
+        try:
+            for folder, _, _ in os.walk(path):
+                mode = Path(folder).stat().st_mode
+                if mode & stat.S_IRWXU != stat.S_IRWXU:
+                    Path(folder).chmod(mode | stat.S_IRWXU)
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            continue  # the other one was faster; what it has left goes next
+    path.unlink(missing_ok=True)
 
 
 def disk_size(paths: Iterable[Path], counted_before: set[tuple[int, int]] | None = None) -> int:

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import DataError, MillError
+from components.core.io.trash import Trash
 from components.core.settings import Settings
-from components.lineage.purge import (
+from components.core.store.gc_plan import Deletion, GcPlan
+from components.publish.bento_folders import PLACE as BENTOS
+from flows.operations.retention.purge import (
     Purge,
     begin_purge,
     carry_out_purge,
@@ -26,6 +29,31 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=home, reference_data=home)
 
 
+def planned(root: Path, *paths: Path) -> GcPlan:
+    """A plan of files; it names those too that are gone, as one that is read after a kill does."""
+    plan = GcPlan("files", root)
+    plan.deletions += [Deletion(path.name, "a reason", 1, (path,)) for path in paths]
+    return plan
+
+
+def test_what_is_still_there_keeps_the_journal(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = settings.home / "page.html"
+    page.write_text("secret")
+    purge = Purge(["a.example"], [planned(settings.home, page)])
+    begin_purge(settings, purge)
+    monkeypatch.setattr(Trash, "discard", lambda self, path: None)
+    with pytest.raises(MillError, match=r"page.html is still there: see who writes it"):
+        carry_out_purge(settings, purge)
+    monkeypatch.undo()
+    again = read_unfinished_purge(settings)
+    assert again == purge
+    carry_out_purge(settings, again)
+    assert read_unfinished_purge(settings) is None
+    assert not page.exists()
+
+
 def test_what_the_journal_names_goes_and_then_the_journal(settings: Settings) -> None:
     folder = settings.store / "sealed" / "key"
     folder.mkdir(parents=True)
@@ -34,7 +62,10 @@ def test_what_the_journal_names_goes_and_then_the_journal(settings: Settings) ->
     latest = settings.bentos / "bentos" / "modelmill" / "latest"
     latest.parent.mkdir(parents=True)
     latest.write_text("gone")
-    purge = Purge(["a.example"], folders=["store/sealed/key", "never"], files=["page.html"])
+    never = settings.store / "never"
+    strays = planned(settings.home, settings.home / "page.html")
+    bentos = GcPlan(BENTOS, settings.bentos)
+    purge = Purge(["a.example"], [planned(settings.store, folder, never), strays, bentos])
     begin_purge(settings, purge)
     again = read_unfinished_purge(settings)
     assert again == purge
@@ -51,9 +82,11 @@ def test_what_the_journal_names_goes_and_then_the_journal(settings: Settings) ->
 def test_nothing_outside_the_workspace_is_touched(settings: Settings, name: str) -> None:
     outside = settings.home.parent / "outside"
     outside.write_text("mine")
-    begin_purge(settings, Purge(["a.example"], files=[name]))
+    begin_purge(settings, Purge(["a.example"], [planned(settings.home, settings.home / "inside")]))
+    journal = journal_path(settings)
+    journal.write_text(journal.read_text().replace("inside", name))
     with pytest.raises(DataError, match="outside the workspace"):
-        carry_out_purge(settings, Purge(["a.example"], files=[name]))
+        read_unfinished_purge(settings)
     assert outside.read_text() == "mine"
     assert journal_path(settings).exists()
 
@@ -61,7 +94,7 @@ def test_nothing_outside_the_workspace_is_touched(settings: Settings, name: str)
 def test_nothing_begins_while_a_stage_is_at_work(settings: Settings) -> None:
     lock = settings.store / "locks" / "key"
     lock.parent.mkdir(parents=True)
-    purge = Purge(["a.example"], folders=["store/partial/key"])
+    purge = Purge(["a.example"], [planned(settings.store, settings.store / "partial" / "key")])
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(MillError, match="a run is at work on key"):

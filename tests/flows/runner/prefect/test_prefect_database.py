@@ -19,8 +19,8 @@ from components.core.errors import MillError
 from components.core.settings import Settings
 from components.core.store.gc_plan import GcPlan
 from components.core.workspace_layout import mark_layout
-from flows.runner.prefect import history_retention
-from flows.runner.prefect.history_retention import ACTIVE_STATES, plan_history_gc, read_flow_runs
+from flows.runner.prefect import prefect_database
+from flows.runner.prefect.prefect_database import ACTIVE_STATES, plan_history_gc, read_flow_runs
 from tests.flows.conftest import CommandLine
 from tests.workspace import DAY
 
@@ -128,20 +128,20 @@ def test_a_server_is_told_the_same_number(modelmill: CommandLine) -> None:
 def test_a_database_in_use_is_compacted_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_retention, "_LOCK_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(prefect_database, "_LOCK_TIMEOUT_SECONDS", 0.1)
     (tmp_path / "prefect").mkdir()
     mine = Settings(home=tmp_path, reference_data=tmp_path)
     sweep = GcPlan("prefect", tmp_path / "prefect")
     with closing(
-        sqlite3.connect(history_retention.database_path(mine), isolation_level=None)
+        sqlite3.connect(prefect_database.database_path(mine), isolation_level=None)
     ) as connection:
         connection.execute("CREATE TABLE held (x)")
         connection.execute("BEGIN IMMEDIATE")
-        history_retention.compact_database(mine, sweep)
+        prefect_database.compact_database(mine, sweep)
         connection.execute("ROLLBACK")
     assert "was not compacted" in sweep.notes[0]
     sweep.notes.clear()
-    history_retention.compact_database(mine, sweep)
+    prefect_database.compact_database(mine, sweep)
     assert sweep.notes == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from components.core.store.trash import Trash, delete_path, disk_size, last_change_time
+from components.core.io.trash import Trash, delete_path, disk_size, last_change_time
 from tests.workspace import Hand
 
 
