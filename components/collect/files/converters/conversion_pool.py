@@ -7,7 +7,6 @@ Results come in the order of the tasks, whatever the number of workers.
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import os
 import resource
 from collections import deque
@@ -28,6 +27,7 @@ from components.collect.files.converters.convert_document import (
 from components.core.errors import DataError
 from components.core.process.shutdown import block_interrupts
 from components.core.process.usable_cores import usable_cores
+from components.core.process.worker_context import WorkerContext
 from components.core.store.executor import TERM_SECONDS, die_with_parent
 
 _MEMORY_BYTES = 3 << 30
@@ -74,7 +74,7 @@ class ConversionPool:
             CONSTS.term_timeout = TERM_SECONDS
             self._pool = ProcessPool(
                 max_workers=self.workers or usable_cores(),
-                context=multiprocessing.get_context("spawn"),
+                context=WorkerContext(),
                 initializer=_start_worker,
                 initargs=(os.getpid(),),
             )
