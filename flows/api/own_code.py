@@ -40,6 +40,8 @@ from components.core.store.code_digest import (
 _FACADE = "modelmill"
 _GENERATED = "<string>"
 """File name of methods that ``dataclass`` and ``NamedTuple`` write."""
+_ADDRESS = re.compile(" at 0x[0-9a-f]+")
+"""Of an object in memory: another one in each process."""
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, PurePath, re.Pattern)
 
 
@@ -154,8 +156,11 @@ class _OwnParts:
         described: list[list[str]] = []
         if issubclass(kind, BaseModel):
             for field, info in kind.model_fields.items():
-                shown = [repr(info.annotation), repr(info.default), repr(info.metadata)]
-                described.append([field, *shown, repr(info.alias)])
+                shown = (info.annotation, info.default, info.metadata, info.alias)
+                described.append([field, *(_ADDRESS.sub("", repr(part)) for part in shown)])
+                for part in info.metadata:
+                    if isinstance(getattr(part, "func", None), types.FunctionType):
+                        self.visit(f"{name}.{field}", part.func)  # a validator's
                 for inner in (info.annotation, *get_args(info.annotation)):
                     if isinstance(inner, type) and _is_own(inner.__module__):
                         self.visit(inner.__qualname__, inner)

@@ -10,12 +10,14 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from components.core.process.shutdown import request_stop
 
 R = TypeVar("R")
+_POLL_SECONDS = 0.2
+"""A signal that another thread receives does not wake one that waits."""
 
 
 def call_beside_loop(work: Callable[[], R]) -> R:
@@ -41,9 +43,11 @@ def call_beside_loop(work: Callable[[], R]) -> R:
     thread = threading.Thread(target=context.run, args=(fulfil,), name="modelmill", daemon=True)
     thread.start()
     try:
-        thread.join()
+        # Not by joining: an interrupted join takes a living thread for ended in CPython 3.11.
+        while not result.done():
+            wait([result], _POLL_SECONDS)
     except KeyboardInterrupt:
         with request_stop():
-            thread.join()
+            wait([result])
         raise
     return result.result()
