@@ -122,7 +122,14 @@ class _OwnParts:
             else:
                 self._visit_function(value)
         elif not self._is_of_a_package(value):
-            self.parts[f"own value {name}"] = digest_value(self._content(name, value))
+            self._add("value", name, digest_value(self._content(name, value)))
+
+    def _add(self, kind: str, name: str, digest: str) -> None:
+        """Add a part; of several of one name (in two files, by two closures) all count."""
+        part = f"own {kind} {name}"
+        self.parts[part] = (
+            digest_value([self.parts[part], digest]) if part in self.parts else digest
+        )
 
     def _visit_function(self, function: types.FunctionType) -> None:
         name = function.__qualname__
@@ -138,7 +145,7 @@ class _OwnParts:
                 f"{self._function}: the source of {name} cannot be read, so its result could not "
                 "be kept by its code: define it in a file or a notebook's cell"
             ) from error
-        self.parts[f"own function {name}"] = hashlib.sha256(source.encode()).hexdigest()
+        self._add("function", name, hashlib.sha256(source.encode()).hexdigest())
         for loaded, value in _loaded_values(function):
             self.visit(loaded, value)
         for module in _imported_modules(function.__code__, function.__globals__):
@@ -151,7 +158,7 @@ class _OwnParts:
             self.visit(base.__qualname__, base)
         if issubclass(kind, enum.Enum):
             members = [[member.name, repr(member.value)] for member in kind]
-            self.parts[f"own class {name}"] = digest_value(members)
+            self._add("class", name, digest_value(members))
             return
         described: list[list[str]] = []
         if issubclass(kind, BaseModel):
@@ -170,7 +177,7 @@ class _OwnParts:
             described += [
                 [field.name, str(field.type), repr(field.default)] for field in fields(kind)
             ]
-        self.parts[f"own class {name}"] = digest_value(described)
+        self._add("class", name, digest_value(described))
         for member, value in sorted(vars(kind).items()):
             self._visit_member(f"{name}.{member}", member, value)
 
@@ -183,6 +190,7 @@ class _OwnParts:
         value = getattr(value, "wrapped", value)  # pydantic's validators
         value = getattr(value, "__func__", value)  # classmethod, staticmethod
         value = getattr(value, "func", value)  # cached_property
+        value = inspect.unwrap(value) if isinstance(value, types.FunctionType) else value
         if isinstance(value, types.FunctionType):
             if value.__code__.co_filename != _GENERATED:
                 self.visit(name, value)
