@@ -31,9 +31,11 @@ from components.core.errors import (
 )
 
 if TYPE_CHECKING:
+    from components.clean.select import SelectConfig, select
+    from components.clean.selection_rule import BoundsRule, CorpusRule, Rule
     from components.core.config.stage_config import StageConfig
     from components.core.settings import Settings
-    from components.core.stats.figures import Figure
+    from components.core.stats.figures import Figure, exact_figure, mean_interval
     from components.core.stats.report_config import ReportConfig
     from components.core.store.artifact import (
         Artifact,
@@ -56,10 +58,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Artifact",
+    "BoundsRule",
     "ChatModel",
     "Checkpoint",
     "ConfigError",
     "Corpus",
+    "CorpusRule",
     "DataError",
     "Figure",
     "GateFailed",
@@ -67,8 +71,10 @@ __all__ = [
     "Plan",
     "Report",
     "ReportConfig",
+    "Rule",
     "Run",
     "Scores",
+    "SelectConfig",
     "StageConfig",
     "StoredArtifact",
     "TextRun",
@@ -79,17 +85,22 @@ __all__ = [
     "Workdir",
     "artifact",
     "chat",
+    "exact_figure",
     "load",
     "map_shards",
+    "mean_interval",
     "plan",
     "read_shards",
     "run",
+    "select",
     "stage",
 ]
 
 _HOMES = {
+    "components.clean.select": ("SelectConfig", "select"),
+    "components.clean.selection_rule": ("BoundsRule", "CorpusRule", "Rule"),
     "components.core.config.stage_config": ("StageConfig",),
-    "components.core.stats.figures": ("Figure",),
+    "components.core.stats.figures": ("Figure", "exact_figure", "mean_interval"),
     "components.core.stats.report_config": ("ReportConfig",),
     "components.core.store.artifact": (
         *("Artifact", "Checkpoint", "Corpus", "Report", "Scores", "Tokenizer", "Tokens"),
