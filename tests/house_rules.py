@@ -16,7 +16,7 @@ from pathlib import Path
 import grimp
 
 ROOT = Path(__file__).parents[1]
-TOP = ("benchmarks", "flows", "serving", "components", "models")
+TOP = ("benchmarks", "modelmill", "flows", "serving", "components", "models")
 MOST_FLAT = 15
 """Files that may lie in one folder: more, and nobody reads the listing."""
 MOST_ONE_WORD = 0.25

@@ -144,14 +144,17 @@ def _default_checkout() -> Path:
         return own_checkout()
 
 
-def load_settings() -> Settings:
+def load_settings(home: Path | None = None) -> Settings:
     """Read the settings of this process, and export the variables that packages read themselves.
+
+    Args:
+        home: folder of the workspace in place of MODELMILL_HOME.
 
     Raises:
         ConfigError: a variable makes no sense, or another version wrote the workspace.
     """
     export_variables(TELEMETRY_OFF)
-    configured_home = os.environ.get("MODELMILL_HOME")
+    configured_home = os.environ.get("MODELMILL_HOME") if home is None else str(home)
     home = workspace_home(configured_home)
     check_layout(home, _shown_home(home, configured_home))
     reference = os.environ.get("MODELMILL_REFERENCE_DATA")

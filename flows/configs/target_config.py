@@ -37,9 +37,32 @@ def read_target(
         ConfigError: neither, or a field in it is wrong or missing.
     """
     preset, run = _read_target(target, sets)
-    check_heldout_shares(run.tokenizer, run.tokens)
     if not of_stage:
         _check_own_files(preset, run)
+    return _check_whole(run, settings)
+
+
+def complete_config(run: TextRun, sets: Sequence[str], settings: Settings) -> TextRun:
+    """Config of a run that was built in Python, checked as one that was read.
+
+    Args:
+        run: config of every stage.
+        sets: assignments ``field=value`` over it.
+        settings: settings of the workspace, whose orders to forget are added to the blocklists.
+
+    Raises:
+        ConfigError: a field is wrong, or a file that it names cannot be used.
+    """
+    if sets:
+        folder = {"folder": run.scrape.folder}  # is in no dump, and so not in what is laid over
+        run = overlay_config(run, {}, sets)
+        run = run.model_copy(update={"scrape": run.scrape.model_copy(update=folder)})
+    return _check_whole(_try_files("", run, sets)[1], settings)
+
+
+def _check_whole(run: TextRun, settings: Settings) -> TextRun:
+    """Refuse fields that do not agree; add the orders to forget."""
+    check_heldout_shares(run.tokenizer, run.tokens)
     if run.base is not None:
         check_base(run.base, run.loss, answer_lengths(run))
     return apply_forget_orders(run, settings)
@@ -76,13 +99,17 @@ def apply_forget_orders(config: TextRun, settings: Settings) -> TextRun:
     return config.model_copy(update={"scrape": scrape, "select": select})
 
 
+def _try_files(preset: str, run: TextRun, sets: Sequence[str]) -> tuple[str, TextRun]:
+    """``preset`` and its config with ``sets`` on it, whose files have been tried."""
+    check_secret_fields(run, ConfigSource(assignments=sets))
+    try_own_files(run, ConfigSource(assignments=sets))
+    return preset, resolve_file_globs(run, sets)
+
+
 def _read_target(target: str, sets: Sequence[str]) -> tuple[str, TextRun]:
     """Preset and config of a target."""
     if target in PRESETS:
-        run = overlay_config(PRESETS[target](), {}, sets)
-        check_secret_fields(run, ConfigSource(assignments=sets))
-        try_own_files(run, ConfigSource(assignments=sets))
-        return target, resolve_file_globs(run, sets)
+        return _try_files(target, overlay_config(PRESETS[target](), {}, sets), sets)
     path = Path(target)
     if path.suffix not in {".yaml", ".yml"}:
         raise ConfigError(

@@ -95,7 +95,7 @@ class ProgressDisplay:
         if self.console.is_terminal:
             expected = self._forecast.expected_seconds(name)
             eta = "?" if expected is None else format_duration(expected)
-            parts = [f"{name:<{_NAME_WIDTH}}", *([] if expected == 0.0 else [f"ETA {eta}"])]
+            parts = [f"{name:<{_NAME_WIDTH - 1}} ", *([] if expected == 0.0 else [f"ETA {eta}"])]
             line = "  ".join([*parts, *self._run_left(name, expected)])
             self._live = Live(
                 Text(f"… {line}"), console=self.console, refresh_per_second=8, transient=True
@@ -127,7 +127,7 @@ class ProgressDisplay:
         mark, colour = _STATE_MARKS.get(result.state, _DEFAULT_MARK)
         line = Text.assemble(
             (f"{mark} ", colour),
-            f"{result.name:<{_NAME_WIDTH}}",
+            f"{result.name:<{_NAME_WIDTH - 1}} ",
             (f"{result.state:<10}", colour),
             f"{format_duration(result.seconds):>8}  ",
             (result_summary(result), "dim"),
@@ -155,7 +155,7 @@ def progress_line(name: str, progress: Progress, remaining: float | None = None)
         remaining: seconds left where they are known otherwise than by the present rate.
     """
     remaining = progress.eta_seconds if remaining is None else remaining
-    parts = [f"{name:<{_NAME_WIDTH}}"]
+    parts = [f"{name:<{_NAME_WIDTH - 1}} "]
     if progress.total:
         share = min(progress.done / progress.total, 1.0)
         parts.append(f"{'━' * int(20 * share):<20} {100 * share:3.0f} %")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -65,7 +65,11 @@ class RunOptions:
     plain: bool = False
     """Run without Prefect."""
     config: TextRun | None = None
-    """Config of an earlier run that is repeated; ``target`` then only names it."""
+    """Config of an earlier run that is repeated, or one made in Python; ``target`` and ``sets``
+    then only name it.
+    """
+    handles_signals: bool = True
+    """SIGINT and SIGTERM are handled during the run; False leaves them to the calling program."""
     inside_flow_run: bool = False
     """True within a Prefect flow run, whose task runs the steps become."""
     as_of: datetime | None = None
@@ -104,7 +108,11 @@ def plan_target(settings: Settings, target: str, sets: Sequence[str]) -> RunPlan
     Raises:
         ConfigError: the target or a field is wrong.
     """
-    config = read_target(target, sets, settings)
+    return plan_config(settings, read_target(target, sets, settings))
+
+
+def plan_config(settings: Settings, config: TextRun) -> RunPlan:
+    """Plan every step of the run of a config; nothing runs and nothing is written."""
     prepared = _PreparedRun(settings, config, Store(settings.store), make_source_resolver())
     return RunPlan(prepared.plan(Workspace(settings)).steps, config.prices)
 
@@ -188,7 +196,8 @@ def run_target(settings: Settings, options: RunOptions, console: Console) -> Run
         ),
     ]
     try:
-        with _recorded_stop(record, display), closing(ProcessExecutor()) as pool:
+        stops = _recorded_stop(record, display) if options.handles_signals else nullcontext()
+        with stops, closing(ProcessExecutor()) as pool:
             forecast.replace_steps(prepared.check_plan(options.until))
             if options.plain:
                 body(_make_runner(StoreRunner, prepared, options, pool, listeners))

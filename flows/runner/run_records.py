@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -37,8 +38,10 @@ class RunRecord:
         self.name = name
         self.title = f"{name}-{stamp}"
         """Title of the run until it has a model version."""
-        self.identifier = f"{self.title}-{os.getpid()}"
-        self.path = folder / f"{self.identifier}.json"
+        with explain_full_disk(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self.path = _claim_file(folder, f"{self.title}-{os.getpid()}")
+        self.identifier = self.path.stem
         self._content: dict[str, Any] = {
             "run": self.identifier,
             "preset": preset,
@@ -48,8 +51,6 @@ class RunRecord:
             "process": os.getpid(),
             "steps": [],
         }
-        with explain_full_disk(folder):
-            folder.mkdir(parents=True, exist_ok=True)
         self._write()
 
     def started(self, name: str) -> None:
@@ -100,6 +101,18 @@ class RunRecord:
     def _write(self) -> None:
         with explain_full_disk(self.path.parent):
             write_atomically(self.path, canonical_json(self._content))
+
+
+def _claim_file(folder: Path, stem: str) -> Path:
+    """New file of a record; numbered where one process begins several runs in a second."""
+    for number in itertools.count(1):
+        path = folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("unreachable")
 
 
 def repeat_fields(config: BaseModel, target: str, sets: Sequence[str]) -> dict[str, Any]:

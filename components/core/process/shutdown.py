@@ -138,6 +138,19 @@ def _restore_handlers(former: Mapping[signal.Signals, Any], watch: _SignalWatch 
 
 
 @contextmanager
+def request_stop(sign: int = signal.SIGINT) -> Iterator[None]:
+    """Let the work of other threads stop at its next progress, as if a signal had come.
+
+    For a caller of the library whose own thread was interrupted while another one works for it.
+    """
+    former, _state.first_signal = _state.first_signal, _state.first_signal or sign
+    try:
+        yield
+    finally:
+        _state.first_signal = former
+
+
+@contextmanager
 def defer_signals() -> Iterator[None]:
     """Record signals within the block, and raise after it.
 

@@ -7,7 +7,6 @@ die with their parent. On a cluster the same function runs as a Ray task.
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
 import signal
 import time
@@ -21,6 +20,7 @@ from typing_extensions import override
 from components.core.errors import DataError
 from components.core.process.shutdown import block_interrupts
 from components.core.process.usable_cores import usable_cores
+from components.core.process.worker_context import WorkerContext
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -102,7 +102,7 @@ def make_worker_pool(workers: int, prepare: Callable[[int], None]) -> ProcessPoo
     CONSTS.term_timeout = TERM_SECONDS
     return ProcessPool(
         max_workers=workers,
-        context=multiprocessing.get_context("spawn"),
+        context=WorkerContext(),
         initializer=prepare,
         initargs=(os.getpid(),),
     )

@@ -106,6 +106,19 @@ def copy_base_tokenizer(source: Path, target: Path, template: str | None = None)
     return open_tokenizer(target)
 
 
+def open_base_tokenizer(folder: Path) -> ChatTokenizer:
+    """Tokenizer of a transformers folder, or of one of this house, where it lies.
+
+    Raises:
+        ConfigError: it has no ``tokenizer.json`` or no usable chat template; names the way on.
+        DataError: a file is damaged.
+    """
+    if (folder / SPECIAL_TOKENS_FILE).is_file():  # this house's
+        return open_tokenizer(folder)
+    template, special = _read_chat(folder, None)
+    return ChatTokenizer(read_fast_tokenizer(folder), template, special, folder.name)
+
+
 def _read_chat(folder: Path, template: str | None) -> tuple[str, SpecialTokens]:
     """Chat template and special tokens; the house's where its tokens are there and no template."""
     try:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -29,6 +28,7 @@ from components.core.log import get_logger
 from components.core.process.process_tree import terminate_with_parent
 from components.core.process.shutdown import block_interrupts
 from components.core.process.thread_search import thread_limit
+from components.core.process.worker_context import WorkerContext
 from components.core.progress import Progress
 from components.core.store.artifact import Lineage, canonical_json
 from components.core.store.workdir import Workdir
@@ -211,7 +211,7 @@ def _with_processes(train: RankTraining, path: Path, ranks: int, progress: Progr
 
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     threads = max(1, thread_limit() // ranks)
-    spawn = multiprocessing.get_context("spawn")
+    spawn = WorkerContext()
     children: list[tuple[Any, Connection]] = []
     try:
         for rank in range(ranks):
