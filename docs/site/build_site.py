@@ -66,7 +66,8 @@ def _draw_diagrams(text: str, source: Path, depth: int) -> str:
             path = folder / f"{name}-{tone}.svg"
             if not path.exists():
                 path.write_text(mermaidx.render(match[1], theme=theme).svg(), encoding="utf-8")
-            images.append(f"{{.diagram .diagram-{tone}}}\n![]({'../' * depth}diagrams/{path.name})")
+            address = f"{'../' * depth}diagrams/{path.name}"
+            images.append(f"{{.diagram .diagram-{tone}}}\n![Diagram of the steps]({address})")
         return "\n\n".join(images)
 
     return DIAGRAM.sub(draw, text)

@@ -22,6 +22,7 @@ from tests.docs.code_blocks import ROOT, CodeBlock, code_blocks
 KINDS = {"sh", "console", "yaml", "python", "json", "diff", "mermaid", "text"}
 """``text`` is output or a layout, ``mermaid`` is drawn when the site is built."""
 PYTHON_TESTS = {
+    "docs/api.md": "tests/flows/examples/test_api_page.py",
     "docs/serve.md": "tests/serving/api/test_serving_docs.py",
     "CONTRIBUTING.md": "tests/docs/test_contributing.py",
 }
