@@ -96,6 +96,11 @@ def write_named_files(folder: Path, text: str) -> None:
         else:
             rows = SAMPLES[path.stem]
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for pattern in (yaml.safe_load(text).get("scrape") or {}).get("files", ()):
+        path = folder / pattern.replace("*", "any")
+        path = path if path.suffix else path / "page.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("# A heading\n\nA sentence.\n")
     for name in re.findall(r"models/[\w.-]+", text):
         write_base(folder / name, "qwen3")
 
