@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup run test test-slow coverage check serve peers lines lock
+.PHONY: setup run test test-slow coverage check docs serve peers lines lock
 setup: $(READY)
 
 # The stamp is younger than the lock and the project file, so a second call installs nothing.
@@ -46,12 +46,16 @@ peers: setup
 lines: setup
 	$(BIN)/python -m tests.house_rules --lines
 
+# Offline, into build/site; any warning is an error.
+docs: setup
+	PYTHONPATH=$(CURDIR) $(BIN)/python docs/site/build_site.py
+
 # Needs `uv` on the PATH. Pins stay where they can: `make lock UPGRADE=--upgrade` takes the newest.
 # Resolved for 3.11, which also serves 3.12. What a CUDA build of torch
 # brings along is left to pip, which takes it only where that build is installed.
 lock:
 	cp requirements.lock requirements.new
-	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" uv pip compile pyproject.toml --extra dev --extra documents --extra tracing \
+	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" uv pip compile pyproject.toml --extra dev --extra docs --extra documents --extra tracing \
 		--python-version 3.11 --no-header --no-annotate --quiet $(UPGRADE) --output-file requirements.new
 	{ echo '# Every version, resolved for Python 3.11 (serves 3.12 too). Made by `make lock`; install with pip.'; \
 	  grep -Ev '^(nvidia-(cu|nccl|nvjitlink|nvshmem|nvtx)|cuda-|triton)' requirements.new \

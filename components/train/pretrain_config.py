@@ -68,20 +68,24 @@ class PretrainConfig(PackedTrainingConfig):
         description="decay of an exponential moving average of the weights, which is then the "
         "model; null takes none",
     )
-    device: DeviceChoice = Field(default="auto", description="auto: a GPU where there is one")
+    device: DeviceChoice = Field(
+        default="auto", description="auto: a GPU where there is one; GPUs are experimental"
+    )
     compile: Literal["auto", "never", "always"] = Field(
-        default="auto", description="torch.compile; auto: on a GPU, where measured quicker"
+        default="auto",
+        description="torch.compile; auto: on a GPU (experimental), where measured quicker",
     )
     float8: bool = Field(
         default=False,
-        description="layers in 8-bit floats, on GPUs that multiply them",
+        description="experimental: layers in 8-bit floats, on GPUs that multiply them",
     )
     activation_checkpointing: bool = Field(
         default=False,
         description="compute each layer again on the way back: less memory, a third more work",
     )
     parallel: ParallelConfig = Field(
-        default=ParallelConfig(), description="processes that train together; no input of the stage"
+        default=ParallelConfig(),
+        description="processes that train together, on GPUs experimental; no input of the stage",
     )
 
     excluded_from_key: ClassVar[frozenset[str]] = PackedTrainingConfig.excluded_from_key | {

@@ -30,8 +30,8 @@ def serve(
     engine: Annotated[
         EngineName,
         typer.Option(
-            help="onnx computes on processors; vllm runs the Hugging Face form on GPUs, by a vLLM "
-            "that MODELMILL_VLLM names; auto is onnx."
+            help="onnx computes on processors; vllm (experimental) runs the Hugging Face form on "
+            "GPUs, by a vLLM that MODELMILL_VLLM names; auto is onnx."
         ),
     ] = "auto",
     adapter: Annotated[

@@ -100,9 +100,20 @@ def stage(
 
 
 @app.command()
-def schema(as_json: Json = False) -> None:
+def schema(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a reference for readers, in Markdown.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Print the JSON Schema of a run's YAML file, for editors."""
     from flows.configs.run_file import run_file_schema
+
+    if markdown and not as_json:
+        from flows.configs.config_reference import render_reference
+
+        typer.echo(render_reference(), nl=False)
+        return
 
     value = run_file_schema()
     print_result(as_json, value, lambda console: console.print_json(data=value))

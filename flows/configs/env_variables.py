@@ -2,7 +2,7 @@
 
 A value is substituted when the file is read. A secret is not: only ``SECRET_FIELDS`` may hold one,
 and there the config keeps the text ``${NAME}``, which is resolved where the connection is opened
- (infra/decisions/0022-environment-in-yaml.md).
+(infra/decisions/0022-environment-in-yaml.md).
 """
 
 from __future__ import annotations

@@ -244,7 +244,10 @@ class TextRun(StageConfig):
     int8: QuantizeConfig = Field(
         default=QuantizeConfig(), description="model in ONNX, with weights in INT8"
     )
-    engine: EngineConfig = Field(default=EngineConfig(), description="model as a TensorRT engine")
+    engine: EngineConfig = Field(
+        default=EngineConfig(),
+        description="model as a TensorRT engine (experimental: none has run on a GPU yet)",
+    )
     bundle: BundleConfig = Field(
         default=BundleConfig(), description="all exported forms of the model, with their parity"
     )

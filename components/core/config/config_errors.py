@@ -59,7 +59,7 @@ class ConfigSource:
     """Field of the run that holds the values; ``--set`` may begin with it or leave it out."""
 
     def describe_place(self, at: Location) -> str:
-        """Prefix of a message: ``acme.yaml:3: ``, ``--set a=b: ``; empty for an unknown origin."""
+        """Prefix of a message: ``acme.yaml:3:`` or ``--set a=b:``, with a space, or nothing."""
         dotted = ".".join(str(part) for part in at)
         for assignment in reversed(self.assignments):  # the last one holds
             name = self._full_name(assignment.partition("=")[0].strip())

@@ -56,7 +56,8 @@ class EngineConfig(StageConfig):
     capabilities: tuple[Capability, ...] = Field(
         default=("SM75", "SM80", "SM86", "SM89", "SM120"),
         min_length=1,
-        description="GPU generations that tensorrt-rtx builds for; tensorrt takes the GPU at hand",
+        description="GPU generations that tensorrt-rtx builds for; tensorrt takes the GPU at hand; "
+        "experimental: no engine has run on a GPU yet",
     )
     parity: ParityConfig | None = Field(
         default=None,

@@ -1,6 +1,6 @@
 """Chat template and special tokens of the tokenizers that are trained here.
 
-<|user|>What does json.dumps do?<|assistant|>Serialize obj to a JSON formatted str.<|end|>
+``<|user|>What does json.dumps do?<|assistant|>Serialize obj to a JSON formatted str.<|end|>``
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def shingle_sets(texts: pa.ChunkedArray, chosen: Positions) -> tuple[Hashes, Pos
 def jaccard_similarities(
     sets: Hashes, bounds: Positions, lefts: Positions, rights: Positions
 ) -> NDArray[np.float64]:
-    """Exact Jaccard similarity |A ∩ B| / |A ∪ B| of pairs of sets; 0 where both are empty.
+    """Exact Jaccard similarity ``|A ∩ B| / |A ∪ B|`` of pairs of sets; 0 where both are empty.
 
     Args:
         sets: sets of ``shingle_sets``.

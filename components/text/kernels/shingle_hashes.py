@@ -221,7 +221,7 @@ def distinct_shingles(
 def jaccard_of_sorted_sets(
     sets: Hashes, bounds: Positions, lefts: Positions, rights: Positions
 ) -> NDArray[np.float64]:
-    """Jaccard similarity |A ∩ B| / |A ∪ B| of pairs of sets; 0 where both are empty.
+    """Jaccard similarity ``|A ∩ B| / |A ∪ B|`` of pairs of sets; 0 where both are empty.
 
     Args:
         sets: hashes of all sets one after another, each sorted and distinct.

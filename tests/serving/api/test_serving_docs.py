@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import httpx
+import pytest
 from typer.main import get_command
 
 from flows.cli.operate import app
@@ -18,6 +20,7 @@ from serving.api.openapi_document import describe_api
 from serving.api.request_schema import ChatRequest, CompletionRequest
 from serving.constrain.constraint_fields import ConstraintFields
 from serving.constrain.tool_fields import ToolFields
+from tests.docs.code_blocks import code_blocks
 
 PAGE = (Path(__file__).parents[3] / "docs/serve.md").read_text()
 OPTIONS = {"body_bytes": "--max-body-bytes"}
@@ -61,3 +64,21 @@ def test_the_example_of_a_schema_is_answered(
         answer = httpx.post(f"{address}/chat/completions", json=asked)
     assert answer.status_code == 200, answer.text
     assert "module" in json.loads(answer.json()["choices"][0]["message"]["content"])
+
+
+def test_the_python_on_the_page_is_answered(
+    make_served: Callable[..., LoadedModel],
+    listening: Callable[..., AbstractContextManager[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names: dict[str, Any] = {}
+    blocks = [block for block in code_blocks("python") if block.page == "docs/serve.md"]
+    assert len(blocks) >= 2
+    with listening(make_served(context=300)) as address:
+        for block in blocks:
+            text = block.text.replace("http://127.0.0.1:3000/v1", address)
+            exec(
+                compile(text.replace('"support"', '"tiny"'), str(block), "exec", dont_inherit=True),
+                names,
+            )
+    assert capsys.readouterr().out  # the stream's words
