@@ -76,6 +76,11 @@ def test_every_command_is_one_that_the_program_takes(block: CodeBlock) -> None:
                 ["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, f"{block}: {done.stderr}"
+        elif program == "git":
+            assert arguments[0] == "apply", f"{block}: git {arguments[0]}"
+            check = ["git", "apply", "--check", *arguments[1:]]
+            checked = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert checked.returncode == 0, f"{block}: {checked.stderr}"
         elif program == "curl":
             json.loads(arguments[arguments.index("-d") + 1].replace("[...]", "[]"))
         else:
