@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from models.shape import DecoderShape, ExpertsShape, RopeScaling, ShapeExtras
 
 NANO = DecoderShape(
@@ -120,30 +118,4 @@ PRESETS = {
     "70b": LLAMA2_70B,
     "8x7b": MIXTRAL_8X7B,
     "grok-1": GROK1,
-}
-
-
-@dataclass(frozen=True)
-class PublishedSize:
-    """Number of parameters that its publisher states."""
-
-    parameters: int
-    within: float
-    """Relative deviation allowed to the preset: 0 where the shape is the published one."""
-    source: str
-
-
-PUBLISHED = {
-    "124m": PublishedSize(
-        124_439_808, 0.02, "gpt2 (learnt positions, biases, 50,257 tokens): ours is as large"
-    ),
-    "350m": PublishedSize(354_823_168, 0.02, "gpt2-medium: ours is as large"),
-    "1b": PublishedSize(1_235_814_400, 0.0, "the checkpoint of Llama-3.2-1B"),
-    "7b": PublishedSize(6_738_415_616, 0.0, "the checkpoint of Llama-2-7b-hf"),
-    "13b": PublishedSize(13_015_864_320, 0.0, "the checkpoint of Llama-2-13b-hf"),
-    "70b": PublishedSize(68_976_648_192, 0.0, "the checkpoint of Llama-2-70b-hf"),
-    "8x7b": PublishedSize(46_702_792_704, 0.0, "the checkpoint of Mixtral-8x7B-v0.1"),
-    "grok-1": PublishedSize(
-        314_000_000_000, 0.01, "its README; 314.9 B in the layers, 0.8 B in the embeddings"
-    ),
 }

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from components.core.settings import Settings
-from components.core.store.artifact import Artifact, Corpus, Lineage, digest_value
+from components.core.store.artifact import Artifact, Corpus, Lineage, digest_folder, digest_value
+from components.core.store.store import Store
 from components.core.store.workdir import Workdir
 from components.core.workspace_layout import mark_layout
 from serving.api.limits import EndpointLimits
@@ -18,6 +19,16 @@ from serving.bento.build_bento import bentos_folder
 from serving.engine.served_folder import Endpoint
 
 DAY = 86_400.0
+
+
+def damaged_keys(store: Store) -> list[str]:
+    """Keys whose content no longer matches their digest (reads everything)."""
+    return [
+        Path(manifest["artifact"]["name"]).name
+        for manifest in store.sealed_manifests()
+        if digest_folder(store.root / manifest["artifact"]["name"])
+        != manifest["artifact"]["digest"]
+    ]
 
 
 class Hand:

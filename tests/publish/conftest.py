@@ -26,6 +26,15 @@ from serving.bento.build_bento import package
 PARITY = {"passes": True, "kl_mean": 1e-9, "top1_agreement": 1.0, "positions": 512}
 
 
+def list_aliases(settings: Settings, name: str) -> dict[str, str]:
+    """alias -> version of one model."""
+    return {
+        alias: str(entry.version)
+        for entry in list_versions(settings, name)
+        for alias in entry.aliases
+    }
+
+
 class Bench:
     """Makes small artifacts in one workspace."""
 

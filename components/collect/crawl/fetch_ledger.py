@@ -122,11 +122,6 @@ class UnaskedAddresses:
             counts[host] = self._entries[url] = LedgerEntry(url, reason=reason, depth=depth)
         counts[host].unasked += 1
 
-    def reason_of(self, url: str) -> str:
-        """Reason in an address's own entry; empty where it has none."""
-        entry = self._entries.get(url)
-        return entry.reason if entry is not None else ""
-
     def restore_entry(self, entry: LedgerEntry) -> None:
         """Take over the entry of an earlier crawl."""
         host = _authority(entry.url)

@@ -198,34 +198,6 @@ def correlation_interval(
     return Figure(name=name, value=value, low=low, high=high, n=len(columns[0]))
 
 
-def paired_bootstrap(
-    ours: ArrayLike,
-    theirs: ArrayLike,
-    *,
-    name: str = "difference",
-    unit: str = "",
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> Figure:
-    """Mean of ``ours - theirs`` over the same items, resampling pairs.
-
-    Args:
-        ours: [n].
-        theirs: [n], of the same items in the same order.
-        name: name of the figure.
-        unit: unit of the values.
-        resamples: bootstrap draws.
-        seed: seed of the draws.
-
-    Raises:
-        ValueError: the lengths differ, or there is no pair.
-    """
-    left, right = _as_sample(ours), _as_sample(theirs)
-    if left.shape != right.shape:
-        raise ValueError(f"pairs must match: {len(left)} and {len(right)} values")
-    return mean_interval(left - right, name=name, unit=unit, resamples=resamples, seed=seed)
-
-
 def proportion_interval(
     successes: int, n: int, *, name: str = "proportion", unit: str = ""
 ) -> Figure:

@@ -244,15 +244,6 @@ class Store:
                     records.append((age, record))
         return [record for _, record in sorted(records, key=lambda pair: -pair[0])]
 
-    def damaged_keys(self) -> list[str]:
-        """Keys whose content no longer matches their digest (reads everything)."""
-        return [
-            Path(manifest["artifact"]["name"]).name
-            for manifest in self.sealed_manifests()
-            if digest_folder(self.root / manifest["artifact"]["name"])
-            != manifest["artifact"]["digest"]
-        ]
-
     def adopt_files(self, source: Path, kind: type[A]) -> A:
         """Copy a user's file or folder into the store, keyed by content, so it can be a parent."""
         folder = self.root / "partial" / f"adopt-{os.getpid()}-{time.monotonic_ns()}"

@@ -157,15 +157,6 @@ def promote(
     return Change(version, True, f"champion: version {number}, {passed}")
 
 
-def list_aliases(settings: Settings, name: str) -> dict[str, str]:
-    """alias -> version of one model."""
-    return {
-        alias: str(entry.version)
-        for entry in list_versions(settings, name)
-        for alias in entry.aliases
-    }
-
-
 def describe_versions(settings: Settings) -> list[dict[str, Any]]:
     """Every version, newest first, as JSON: model, version, aliases, bundle digest, gates."""
     return [

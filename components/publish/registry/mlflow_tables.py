@@ -17,15 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.core.errors import MillError, error_line
+from components.core.errors import MillError
 from components.core.io.atomic_write import atomic_path
 from components.core.settings import Settings
 from components.core.workspace_layout import mark_layout
 
 PATIENCE_SECONDS = 20.0
 """Seconds to wait for another process's change of the database."""
-
-
+DatabaseError = sqlite3.Error
 LONGEST_DESCRIPTION = 5000
 """Characters that MLflow's column takes."""
 
@@ -134,15 +133,12 @@ def _open_tables(settings: Settings, mode: str = "ro") -> Iterator[sqlite3.Conne
         raise MillError(f"{path}: the model registry cannot be {done}: {error}") from error
 
 
-def root_cause_line(error: BaseException) -> str:
-    """Message of the database's or system's error at the root of a library's exception, in a line.
-
-    MLflow wraps SQLite's five words into SQLAlchemy's statement with all its parameters.
-    """
-    link: BaseException | None = error
-    while link is not None and not isinstance(link, sqlite3.Error | OSError):
-        link = link.__cause__ or link.__context__
-    return error_line(link or error)
+def _select_rows(settings: Settings, query: str, *values: str) -> list[Any]:
+    """Rows of a query; none where there is no database yet."""
+    if not database_path(settings).exists():
+        return []
+    with _open_tables(settings) as connection:
+        return connection.execute(query, values).fetchall()
 
 
 @dataclass(frozen=True)
@@ -245,14 +241,12 @@ def select_dangling_aliases(settings: Settings) -> list[tuple[str, str, int]]:
     Raises:
         MillError: the database is not one that this MLflow writes.
     """
-    if not database_path(settings).exists():
-        return []
-    with _open_tables(settings) as connection:
-        return connection.execute(
-            "SELECT a.name, a.alias, a.version FROM registered_model_aliases a WHERE NOT EXISTS ("
-            "SELECT 1 FROM model_versions v WHERE v.name = a.name AND v.version = a.version "
-            "AND v.current_stage != 'Deleted_Internal')"
-        ).fetchall()
+    return _select_rows(
+        settings,
+        "SELECT a.name, a.alias, a.version FROM registered_model_aliases a WHERE NOT EXISTS ("
+        "SELECT 1 FROM model_versions v WHERE v.name = a.name AND v.version = a.version "
+        "AND v.current_stage != 'Deleted_Internal')",
+    )
 
 
 def select_description(settings: Settings, model: str, version: int) -> tuple[str, str, str] | None:
@@ -301,12 +295,8 @@ def select_tagged_runs(settings: Settings, key: str) -> list[tuple[str, str]]:
     Raises:
         MillError: the database is not one that this MLflow writes.
     """
-    if not database_path(settings).exists():
-        return []
-    with _open_tables(settings) as connection:
-        return connection.execute(
-            "SELECT run_uuid, value FROM tags WHERE key = ?1 ORDER BY run_uuid", (key,)
-        ).fetchall()
+    query = "SELECT run_uuid, value FROM tags WHERE key = ?1 ORDER BY run_uuid"
+    return _select_rows(settings, query, key)
 
 
 @dataclass(frozen=True)
@@ -327,15 +317,13 @@ def select_logged_models(settings: Settings, key: str) -> list[LifecycleRow]:
     Raises:
         MillError: the database is not one that this MLflow writes.
     """
-    if not database_path(settings).exists():
-        return []
-    with _open_tables(settings) as connection:
-        rows = connection.execute(
-            "SELECT model_id, lifecycle_stage, last_updated_timestamp_ms, EXISTS (SELECT 1 FROM "
-            "logged_model_tags t WHERE t.model_id = m.model_id AND t.tag_key = ?1) "
-            "FROM logged_models m",
-            (key,),
-        ).fetchall()
+    rows = _select_rows(
+        settings,
+        "SELECT model_id, lifecycle_stage, last_updated_timestamp_ms, EXISTS (SELECT 1 FROM "
+        "logged_model_tags t WHERE t.model_id = m.model_id AND t.tag_key = ?1) "
+        "FROM logged_models m",
+        key,
+    )
     return [
         LifecycleRow(id_, changed / 1000 if stage == "deleted" else None, False, bool(tagged))
         for id_, stage, changed, tagged in rows
@@ -348,14 +336,12 @@ def select_runs(settings: Settings, key: str) -> list[LifecycleRow]:
     Raises:
         MillError: the database is not one that this MLflow writes.
     """
-    if not database_path(settings).exists():
-        return []
-    with _open_tables(settings) as connection:
-        rows = connection.execute(
-            "SELECT run_uuid, status, lifecycle_stage, deleted_time, EXISTS (SELECT 1 FROM tags t "
-            "WHERE t.run_uuid = r.run_uuid AND t.key = ?1) FROM runs r",
-            (key,),
-        ).fetchall()
+    rows = _select_rows(
+        settings,
+        "SELECT run_uuid, status, lifecycle_stage, deleted_time, EXISTS (SELECT 1 FROM tags t "
+        "WHERE t.run_uuid = r.run_uuid AND t.key = ?1) FROM runs r",
+        key,
+    )
     return [
         LifecycleRow(
             id_,

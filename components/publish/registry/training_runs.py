@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from components.core.errors import error_line
 from components.core.log import get_logger
 from components.core.settings import Settings
 from components.core.store.store import stage_folders
@@ -20,8 +21,8 @@ from components.publish.registry.mlflow_client import (
     ensure_experiment,
 )
 from components.publish.registry.mlflow_tables import (
+    DatabaseError,
     artifacts_folder,
-    root_cause_line,
     select_tagged_runs,
 )
 
@@ -29,6 +30,17 @@ TRAININGS = "modelmill-trainings"
 """The experiment of all trainings; a registered model's own has its versions."""
 STAGE_TAG = "modelmill.stage_key"
 log = get_logger(__name__)
+
+
+def root_cause_line(error: BaseException) -> str:
+    """Message of the database's or system's error at the root of a library's exception, in a line.
+
+    MLflow wraps SQLite's five words into SQLAlchemy's statement with all its parameters.
+    """
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, DatabaseError | OSError):
+        link = link.__cause__ or link.__context__
+    return error_line(link or error)
 
 
 class FaultTolerantTracker:

@@ -13,7 +13,6 @@ from components.core.stats.figures import (
     Figure,
     exact_figure,
     mean_interval,
-    paired_bootstrap,
     proportion_interval,
     ratio_interval,
     read_report,
@@ -41,14 +40,6 @@ def test_mean_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
     assert 175 <= covered <= 199
 
 
-def test_paired_bootstrap_sees_a_small_steady_difference() -> None:
-    draw = np.random.default_rng(2)
-    theirs = draw.normal(0, 10, 200)
-    ours = theirs + 0.5 + draw.normal(0, 0.1, 200)
-    figure = paired_bootstrap(ours, theirs)
-    assert 0.4 < figure.low < 0.5 < figure.high < 0.6
-
-
 def test_ratio_weighs_units_by_their_size() -> None:
     figure = ratio_interval([10, 300], [10, 100])
     assert figure.value == pytest.approx(310 / 110)
@@ -74,7 +65,6 @@ def test_large_samples_are_drawn_in_parts() -> None:
         lambda: mean_interval([]),
         lambda: proportion_interval(3, 0),
         lambda: proportion_interval(4, 3),
-        lambda: paired_bootstrap([1, 2], [1]),
         lambda: ratio_interval([1], [0]),
     ],
 )

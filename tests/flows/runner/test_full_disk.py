@@ -19,8 +19,7 @@ from components.core.io.full_disk import explain_full_disk
 from components.core.settings import Settings
 from components.core.store.artifact import Report
 from components.core.store.store import Store
-from components.publish.registry.mlflow_tables import root_cause_line
-from components.publish.registry.training_runs import FaultTolerantTracker
+from components.publish.registry.training_runs import FaultTolerantTracker, root_cause_line
 from flows.runner import run_records
 from flows.runner.run_records import RunRecord
 from flows.runner.runner import StoreRunner

@@ -18,9 +18,10 @@ from components.publish.promotion.approvals import (
 )
 from components.publish.promotion.gates import Gate
 from components.publish.promotion.manual_promotion import promote_manually
-from components.publish.promotion.promote import PromoteConfig, list_aliases, promote
+from components.publish.promotion.promote import PromoteConfig, promote
 from components.publish.registry.mlflow_tables import write_aliases_and_tags
 from components.publish.registry.model_registry import FORGOTTEN_TAG
+from tests.publish.conftest import list_aliases
 
 GATE = Gate(name="floor", figure="choice.accuracy", direction="above", bound=0.25, on="low")
 CONFIG = PromoteConfig(gates=(GATE,), approve="human", approve_hours=1.0)

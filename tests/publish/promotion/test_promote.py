@@ -13,11 +13,11 @@ from components.publish.promotion.manual_promotion import roll_back_champion
 from components.publish.promotion.promote import (
     PromoteConfig,
     describe_versions,
-    list_aliases,
     promote,
 )
 from components.publish.registry import mlflow_client, model_registry
 from components.publish.registry.register import RegisterConfig, register
+from tests.publish.conftest import list_aliases
 
 ABOVE_CHANCE = Gate(
     name="better than chance", figure="choice.accuracy", direction="above", bound=0.25, on="low"

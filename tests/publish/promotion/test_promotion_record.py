@@ -24,9 +24,10 @@ from components.publish.promotion import audit_log, promotion_record
 from components.publish.promotion.endpoint_swap import EndpointSwap
 from components.publish.promotion.gates import Gate
 from components.publish.promotion.manual_promotion import promote_manually, roll_back_champion
-from components.publish.promotion.promote import PromoteConfig, list_aliases, promote
+from components.publish.promotion.promote import PromoteConfig, promote
 from components.publish.promotion.promotion_record import recover_promotion
 from components.publish.registry import mlflow_tables, model_registry
+from tests.publish.conftest import list_aliases
 
 MODEL = "served"
 ABOVE_CHANCE = Gate(

@@ -13,7 +13,6 @@ from components.core.errors import DataError, GateFailed
 from components.core.settings import Settings
 from components.core.stats.report_items import ReportItems
 from components.core.store.artifact import Bundle
-from components.publish.promotion.promote import list_aliases
 from components.publish.registry import register as registering
 from components.publish.registry.mlflow_client import (
     MlflowTracker,
@@ -26,7 +25,7 @@ from components.publish.registry.model_registry import list_versions
 from components.publish.registry.register import RegisterConfig, register
 from components.publish.registry.version_figures import read_stored_figures, read_stored_reports
 from tests.memory_tracker import MemoryTracker
-from tests.publish.conftest import Bench
+from tests.publish.conftest import Bench, list_aliases
 
 
 def given(bench: Any, content: str) -> dict[str, Any]:
