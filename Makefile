@@ -12,7 +12,9 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "Python 3.11 or 3.12 is needed (this is %d.%d): make PYTHON=python3.11" % v)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@# By a path, not by an import hook: type checkers do not see a hook, and a folder above a clone
+	@# named modelmill would be imported before it.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e . --config-settings editable_mode=compat
 	$(BIN)/python -m components.text.kernels.compile_all
 	$(BIN)/python -m components.train.budget.speed_probe
 	touch $@
