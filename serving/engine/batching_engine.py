@@ -196,7 +196,11 @@ class Engine:
         """Give the drawn tokens to their answers, and note the step's figures."""
         self._note_step(plan, outcome)
         now = self._scheduler.clock()
+        before: Generation | None = None
         for generation, token, logprobs in outcome.drawn:
+            if before is not None and before is not generation:
+                before.notify()
+            before = generation
             generation.accept_token(token, logprobs)
             if generation.first_token is None:
                 generation.first_token = now
@@ -204,6 +208,8 @@ class Engine:
             elif generation.finished and len(generation.tokens) > 1:
                 seconds = (now - generation.first_token) / (len(generation.tokens) - 1)
                 self.observe("token_seconds", seconds)
+        if before is not None:
+            before.notify()  # of all of its tokens at once, where guesses were right
 
     def _note_step(self, plan: BatchStep, outcome: StepOutcome) -> None:
         counts = self.counts

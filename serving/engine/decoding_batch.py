@@ -231,4 +231,4 @@ def _settle(answer: Generation, chosen: int) -> int:
 
 def _fail_alone(answer: Generation, error: Exception) -> None:
     log.error("an answer's rules failed", exc_info=error)
-    answer.fail(EngineFailed(str(error)))
+    answer.mark_failed(EngineFailed(str(error)))  # told of with the step's tokens, by the loop

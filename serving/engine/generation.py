@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -96,6 +96,8 @@ class Generation(DecodingSequence):
         """Moment of the first token, by the scheduler's clock."""
         self.lookup: PromptLookup | None = None
         """Guesses the next tokens of an answer that nothing but the likeliest token decides."""
+        self.listener: Callable[[], None] | None = None
+        """Called on the event loop when there are tokens, a row or an end; raises nothing."""
         self._news: asyncio.Future[None] | None = None
         collected = _COLLECTED.get()
         if collected is not None:
@@ -128,7 +130,7 @@ class Generation(DecodingSequence):
     def cancel(self) -> None:
         """Give up: the row is free at the next step. Harmless when finished."""
         self.finished = True
-        self._wake()
+        self.notify()
 
     @property
     def is_plain(self) -> bool:
@@ -167,7 +169,7 @@ class Generation(DecodingSequence):
         return token if constraint is None else constraint.settle_token(token)
 
     def accept_token(self, token: int, logprobs: TokenLogprobs | None = None) -> None:
-        """Append a token that was drawn."""
+        """Append a token that was drawn; ``notify`` tells of it, unless the answer ends with it."""
         if self.finished:
             return
         constraint = self.options.constraint
@@ -187,8 +189,6 @@ class Generation(DecodingSequence):
             self._end_naturally()
         elif len(self.tokens) == self.limit:
             self.end("length")
-        else:
-            self._wake()
 
     def cached_tokens(self) -> Sequence[int]:
         """Tokens of prompt and answer in the cache."""
@@ -197,12 +197,16 @@ class Generation(DecodingSequence):
     def admit(self, now: float) -> None:
         """Take a row."""
         super().admit(now)
-        self._wake()
+        self.notify()
 
     def fail(self, error: Exception) -> None:
         """End with an error, which the reader gets."""
+        self.mark_failed(error)
+        self.notify()
+
+    def mark_failed(self, error: Exception) -> None:
+        """The same in whatever thread a step runs; ``notify`` tells of it."""
         super().fail(error)
-        self._wake()
 
     def run_out(self) -> None:
         """End since its time is over."""
@@ -211,7 +215,14 @@ class Generation(DecodingSequence):
     def end(self, finish: FinishReason) -> None:
         """No more tokens come."""
         self.finish_reason, self.finished = finish, True
-        self._wake()
+        self.notify()
+
+    def notify(self) -> None:
+        """Tell the listener, and who waits, of news."""
+        if self.listener is not None:
+            self.listener()
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     def _end_naturally(self) -> None:
         """End by an end token or a grammar's end; ``length`` where the tokens that ran out are why
@@ -222,10 +233,6 @@ class Generation(DecodingSequence):
     async def _wait(self) -> None:
         self._news = asyncio.get_running_loop().create_future()
         await self._news
-
-    def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
 
 
 def _allows_others(allowed: Mask, tokens: frozenset[int]) -> bool:

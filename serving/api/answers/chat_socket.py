@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 
 from starlette.requests import Request
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from serving.api.answers.answer_feed import EventFeed
 from serving.api.api_router import Handler, refuse_socket
 from serving.api.disconnect import EventStream
 from serving.api.error_responses import ApiError, describe_failure, queue_full_error
@@ -80,7 +81,7 @@ class _SocketSession:
             if message["type"] == "websocket.disconnect":
                 self._gone.set()
                 if self._stream is not None:
-                    self._stream.cancel()
+                    self._stream.source.cancel()
             await self._messages.put(message)
             if self._gone.is_set():
                 return
@@ -101,14 +102,16 @@ class _SocketSession:
         except Exception as error:
             await self._send(encode_json(describe_failure(error).body))
             return
+        source = self._stream.source
+        feed = EventFeed(source)
         try:
-            async with aclosing(self._stream.events) as events:
-                async for event in _split_events(events):
+            while not source.ended:
+                for event in _split_events(await feed.read()):
                     if self._gone.is_set():
                         return
                     await self._send(event)
         finally:
-            self._stream.cancel()
+            feed.close()
             self._stream = None
 
     async def _open_stream(self, text: str) -> EventStream:
@@ -147,9 +150,8 @@ def _post_scope(socket: WebSocket) -> dict[str, object]:
     return {**socket.scope, "type": "http", "method": "POST"}
 
 
-async def _split_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
+def _split_events(events: bytes) -> Iterator[str]:
     """Payloads of server-sent events; JSON has no line end of its own."""
-    async for chunk in chunks:
-        for event in chunk.split(b"\n\n"):
-            if event:
-                yield event.removeprefix(b"data: ").decode()
+    for event in events.split(b"\n\n"):
+        if event:
+            yield event.removeprefix(b"data: ").decode()
