@@ -163,8 +163,12 @@ class Engine:
     async def _run_steps(self) -> None:
         """Run step after step, until there is nothing left to do."""
         loop = asyncio.get_running_loop()
-        while not (plan := self._scheduler.schedule_step(self._prompt_budget())).empty:
-            self.counts.refused = self._scheduler.waiting.refused
+        scheduler = self._scheduler
+        while True:
+            plan = scheduler.repeat_step() or scheduler.schedule_step(self._prompt_budget())
+            if plan.empty:
+                return
+            self.counts.refused = scheduler.waiting.refused
             inline = self._runs_inline(plan)
             try:
                 outcome = (
@@ -217,7 +221,7 @@ class Engine:
         decode_seconds = outcome.decode_seconds if plan.decodes else None
         self._times.note_step(plan.prompt_tokens, outcome.prompt_seconds, decode_seconds)
         if plan.decodes:
-            rows = sum(token >= 0 for token in plan.tokens)
+            rows = len(plan.active)
             counts.steps += 1
             counts.stepped_rows += rows
             self.observe("step_seconds", outcome.prompt_seconds + outcome.decode_seconds)

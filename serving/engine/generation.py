@@ -84,6 +84,10 @@ class Generation(DecodingSequence):
         # A constraint says where an answer may end, so its end tokens are no ordinary ones.
         ignores_end = options.ignores_end and options.constraint is None
         self.stops = options.stop_tokens | (frozenset() if ignores_end else ends)
+        self._always_adjusts = self.sampler.adjusts or options.constraint is not None
+        self.observes_draws = self._always_adjusts or sampling.logprobs is not None
+        """A drawn token is counted, described, or may be another in the end."""
+        self._is_greedy = sampling.temperature <= 0 and sampling.logprobs is None
         self.tokens: list[int] = []
         """Tokens drawn so far, the end token left out."""
         self.logprobs: list[TokenLogprobs] = []
@@ -135,18 +139,12 @@ class Generation(DecodingSequence):
     @property
     def is_plain(self) -> bool:
         """The likeliest token is the next one, whatever the rules, and nothing is reported."""
-        params = self.sampler.sampling
-        greedy = params.temperature <= 0 and params.logprobs is None
-        return greedy and not self.adjusts
+        return self._is_greedy and not self.adjusts
 
     @property
     def adjusts(self) -> bool:
         """Logits are changed before a draw."""
-        return (
-            self.sampler.adjusts
-            or self.options.constraint is not None
-            or len(self.tokens) < self.options.min_tokens
-        )
+        return self._always_adjusts or len(self.tokens) < self.options.min_tokens
 
     def adjust(self, logits: Logits) -> Logits:
         """Logits [v] after all rules of the answer; the given ones stay as they are."""
