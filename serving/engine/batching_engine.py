@@ -165,7 +165,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         scheduler = self._scheduler
         while True:
-            plan = scheduler.repeat_step() or scheduler.schedule_step(self._prompt_budget())
+            plan = scheduler.repeat_step() or self._schedule_step()
             if plan.empty:
                 return
             self.counts.refused = scheduler.waiting.refused
@@ -186,8 +186,13 @@ class Engine:
                 for _ in range(self._times.turns_to_yield(held)):
                     await asyncio.sleep(0)
 
-    def _prompt_budget(self) -> int:
-        return self._times.prompt_budget(decoding=self._scheduler.decoding)
+    def _schedule_step(self) -> BatchStep:
+        """The next step, which may take long: what was held back for it is told before."""
+        scheduler = self._scheduler
+        for job in scheduler.rows:
+            if isinstance(job, Generation) and job.has_news:
+                job.notify()
+        return scheduler.schedule_step(self._times.prompt_budget(decoding=scheduler.decoding))
 
     def _runs_inline(self, plan: BatchStep) -> bool:
         short = self._times.runs_inline(plan.prompt_tokens, decoding=plan.decodes)
@@ -199,11 +204,11 @@ class Engine:
     def _hand_out(self, plan: BatchStep, outcome: StepOutcome) -> None:
         """Give the drawn tokens to their answers, and note the step's figures."""
         self._note_step(plan, outcome)
-        now = self._scheduler.clock()
+        now, took = self._scheduler.clock(), outcome.prompt_seconds + outcome.decode_seconds
         before: Generation | None = None
         for generation, token, logprobs in outcome.drawn:
             if before is not None and before is not generation:
-                before.notify()
+                before.tell_tokens(now, took)
             before = generation
             generation.accept_token(token, logprobs)
             if generation.first_token is None:
@@ -213,7 +218,7 @@ class Engine:
                 seconds = (now - generation.first_token) / (len(generation.tokens) - 1)
                 self.observe("token_seconds", seconds)
         if before is not None:
-            before.notify()  # of all of its tokens at once, where guesses were right
+            before.tell_tokens(now, took)  # of all of its tokens at once, where guesses were right
 
     def _note_step(self, plan: BatchStep, outcome: StepOutcome) -> None:
         counts = self.counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -102,6 +103,12 @@ class Generation(DecodingSequence):
         """Guesses the next tokens of an answer that nothing but the likeliest token decides."""
         self.listener: Callable[[], None] | None = None
         """Called on the event loop when there are tokens, a row or an end; raises nothing."""
+        self.patience = 0.0
+        """Seconds that news of a token may wait for the next one, to be read together with it."""
+        self.has_news = False
+        """There are tokens that nobody was told of."""
+        self._told = -math.inf
+        """Moment of the last news, by the scheduler's clock."""
         self._news: asyncio.Future[None] | None = None
         collected = _COLLECTED.get()
         if collected is not None:
@@ -167,7 +174,7 @@ class Generation(DecodingSequence):
         return token if constraint is None else constraint.settle_token(token)
 
     def accept_token(self, token: int, logprobs: TokenLogprobs | None = None) -> None:
-        """Append a token that was drawn; ``notify`` tells of it, unless the answer ends with it."""
+        """Append a token that was drawn; ``tell_tokens`` tells of it, an end of itself."""
         if self.finished:
             return
         constraint = self.options.constraint
@@ -215,8 +222,22 @@ class Generation(DecodingSequence):
         self.finish_reason, self.finished = finish, True
         self.notify()
 
+    def tell_tokens(self, now: float, until_next: float) -> None:
+        """Tell of new tokens, unless those of the next step come soon enough to wait for.
+
+        Args:
+            now: moment of the step, by the scheduler's clock.
+            until_next: seconds that the next step is expected to take.
+        """
+        if now + until_next - self._told < self.patience:
+            self.has_news = True
+        else:
+            self._told = now
+            self.notify()
+
     def notify(self) -> None:
         """Tell the listener, and who waits, of news."""
+        self.has_news = False
         if self.listener is not None:
             self.listener()
         if self._news is not None and not self._news.done():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from components.core.log import get_logger
 from serving.api.error_responses import model_failed_error, queue_full_error, stopping_error
@@ -28,8 +29,7 @@ class ShownToken:
     """Characters of the answer up to and with it, one that it begins among them."""
 
 
-@dataclass(frozen=True)
-class AnswerPiece:
+class AnswerPiece(NamedTuple):
     """Some text that can be shown, and the tokens that end in it."""
 
     text: str
@@ -83,12 +83,19 @@ class AnswerChoice:
         with _as_api_errors():
             await self.generation.wait_admitted()
 
-    def listen(self, listener: Callable[[], None] | None) -> None:
-        """Have a listener called on the event loop whenever there may be something to read."""
-        self.generation.listener = listener
+    def listen(self, listener: Callable[[], None] | None, patience: float) -> None:
+        """Have a listener called on the event loop whenever there may be something to read.
 
-    def read_piece(self) -> AnswerPiece | None:
-        """Text that can be shown, of all new tokens together; None where there is none.
+        Args:
+            listener: raises nothing.
+            patience: seconds that a token may wait for the next one; none where its text may end
+                the answer, since further ones would be drawn in vain.
+        """
+        self.generation.listener = listener
+        self.generation.patience = 0.0 if self.text.searches else patience
+
+    def read_pieces(self) -> list[AnswerPiece]:
+        """Text that can be shown, a piece for each new token that brings some.
 
         The engine's row is free once the text has ended.
 
@@ -96,23 +103,28 @@ class AnswerChoice:
             ApiError: the model failed, or the answer was refused while it waited.
         """
         generation, text = self.generation, self.text
+        pieces: list[AnswerPiece] = []
         if self.ended:
-            return None
+            return pieces
         if generation.failure is not None:
             self.close()
             with _as_api_errors():
                 raise generation.failure
-        tokens, seen, shown = generation.tokens, self._seen, ""
+        tokens, seen = generation.tokens, self._seen
         while seen < len(tokens) and not text.stopped:
-            shown += self._push(tokens[seen], seen)
+            self._add_piece(pieces, self._push(tokens[seen], seen))
             seen += 1
         self._seen = seen
         if text.stopped or generation.finished:
             self.close()
             self._check_constraint()
-            shown += self._push_end() + text.finish()
+            self._add_piece(pieces, self._push_end() + text.finish())
+        return pieces
+
+    def _add_piece(self, pieces: list[AnswerPiece], shown: str) -> None:
         released = self._release_tokens() if self._reports else ()
-        return AnswerPiece(shown, released) if shown or released else None
+        if shown or released:
+            pieces.append(AnswerPiece(shown, released))
 
     def close(self) -> None:
         """Read no more; frees the engine's row."""

@@ -62,10 +62,10 @@ class AnswerWriter:
         ]
         return self.envelope.whole_answer(choices, self._count_usage())
 
-    def listen(self, listener: Callable[[], None] | None) -> None:
-        """Have a listener called on the event loop whenever there may be events."""
+    def listen(self, listener: Callable[[], None] | None, patience: float) -> None:
+        """Have a listener called whenever there may be events, as ``EventSource`` has it."""
         for choice in self.choices:
-            choice.listen(listener)
+            choice.listen(listener, patience)
 
     def read_events(self) -> bytes:
         """Events of all that is new, those of one moment together; ``[DONE]`` last."""
@@ -113,15 +113,14 @@ class AnswerWriter:
         Raises:
             ApiError: the model failed, or the choice was refused while it waited.
         """
-        piece = choice.read_piece()
-        if choice.calls is not None and (piece is not None or choice.ended):
-            text = "" if piece is None else piece.text
-            events += self._write_calls(choice, text, final=choice.ended)
-            if piece is not None and not piece.tokens:
-                piece = None
-        if piece is not None:
-            events.append(self._write_piece(choice, piece))
+        for piece in choice.read_pieces():
+            if choice.calls is not None:
+                events += self._write_calls(choice, piece.text, final=False)
+            if choice.calls is None or piece.tokens:
+                events.append(self._write_piece(choice, piece))
         if choice.ended:
+            if choice.calls is not None:
+                events += self._write_calls(choice, "", final=True)
             events.append(encode_event(self.envelope.closing_chunk(choice.finish, choice.index)))
 
     def _write_piece(self, choice: AnswerChoice, piece: AnswerPiece) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from serving.api.answers.answer_choice import AnswerChoice
-from serving.api.answers.answer_feed import EventFeed
+from serving.api.answers.answer_feed import WHOLE_PATIENCE, EventFeed
 from serving.api.error_responses import ApiError
 from serving.api.request_schema import ChatRequest
 from serving.api.response_format import encode_json
@@ -50,7 +50,8 @@ class ResponsesWriter:
         Raises:
             ApiError: the model failed, or it was refused while it waited.
         """
-        feed = EventFeed(self, lambda _: True)  # events are made for what they note
+        # Events are made for what they note.
+        feed = EventFeed(self, lambda _: True, WHOLE_PATIENCE)
         try:
             while not self.ended:
                 await feed.read()
@@ -60,9 +61,9 @@ class ResponsesWriter:
             raise self._failure
         return self._describe(self._status, self._list_items())
 
-    def listen(self, listener: Callable[[], None] | None) -> None:
-        """Have a listener called on the event loop whenever there may be events."""
-        self._choice.listen(listener)
+    def listen(self, listener: Callable[[], None] | None, patience: float) -> None:
+        """Have a listener called whenever there may be events, as ``EventSource`` has it."""
+        self._choice.listen(listener, patience)
 
     def read_events(self) -> bytes:
         """Events of all that is new, ``response.completed`` or its like last."""
@@ -75,11 +76,11 @@ class ResponsesWriter:
                 self._event("response.created", response=self._describe("in_progress", []))
             )
         try:
-            piece = self._choice.read_piece()
+            for piece in self._choice.read_pieces():
+                events += self._write_piece(piece.text, final=False)
             self.ended = self._choice.ended
-            if piece is not None or self.ended:
-                events += self._write_piece("" if piece is None else piece.text, final=self.ended)
             if self.ended:
+                events += self._write_piece("", final=True)
                 events += self._close_items()
                 status = self._status
                 response = self._describe(status, self._list_items())
