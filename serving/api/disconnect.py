@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from types import TracebackType
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from serving.api.answers.answer_feed import EventFeed, EventSource
+
+BODY_WRITER = "modelmill.body_writer"
+"""Among a scope's extensions, of the server's protocol: the ``WriteThrough`` of its response, for
+pieces of the body once the response has begun. Middleware sees the start and the end of such a
+response, and not each token."""
 
 
 class DisconnectWatch:
@@ -44,32 +50,31 @@ class DisconnectWatch:
 
 
 class EventStream(Response):
-    """Server-sent events; the source is closed when it ends or the client disconnects.
+    """Server-sent events of an answer, which is given up when it ends or the client disconnects.
 
     Args:
-        events: whole events, as many at once as there are.
-        cancel: called when the client disconnects; makes ``events`` end.
+        source: gives the events.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None], cancel: Callable[[], None]) -> None:
+    def __init__(self, source: EventSource) -> None:
         self.status_code, self.background = 200, None
-        self.events, self.cancel = events, cancel
+        self.source = source
         self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self.events):
-            with DisconnectWatch(receive, self.cancel) as client:
-                await send(
-                    {
-                        "type": "http.response.start",
-                        "status": 200,
-                        "headers": self.raw_headers,
-                    }
-                )
-                async for body in self.events:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        feed = EventFeed(self.source, scope.get("extensions", {}).get(BODY_WRITER))
+        try:
+            with DisconnectWatch(receive, self.source.cancel) as client:
+                await send(start)
+                more = True
+                while more:
+                    body = await feed.read()
                     if client.disconnected:
                         return
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    more = not self.source.ended
+                    await send({"type": "http.response.body", "body": body, "more_body": more})
+        finally:
+            feed.close()

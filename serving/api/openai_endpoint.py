@@ -330,7 +330,7 @@ async def _respond(served: LoadedModel, request: ResponsesRequest, http: HttpReq
     if request.stream:
         with DisconnectWatch(http.receive, writer.cancel):
             await choice.wait_admitted()
-        return EventStream(writer.stream_events(), writer.cancel)
+        return EventStream(writer)
     with DisconnectWatch(http.receive, writer.cancel) as client:
         whole = await writer.collect()
     return Response(status_code=499) if client.disconnected else JSONResponse(whole)
@@ -365,7 +365,7 @@ async def _answer(
         # Refused while it waits: told by the status, which goes out before the first event.
         with DisconnectWatch(http.receive, answer.cancel):
             await answer.wait_admitted()
-        return EventStream(answer.stream_events(), answer.cancel)
+        return EventStream(answer)
     with DisconnectWatch(http.receive, answer.cancel) as client:
         whole = await answer.collect()
     return Response(status_code=499) if client.disconnected else JSONResponse(whole)

@@ -17,6 +17,8 @@ import httptools
 import uvicorn.protocols.http.auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from serving.api.answers.answer_feed import WriteThrough
+from serving.api.disconnect import BODY_WRITER
 from serving.api.error_responses import ApiError
 
 HEAD_SECONDS = 20.0
@@ -108,8 +110,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 b"%s: %s\r\n" % header for header in self.headers if header[0] in _FRAMING
             )
         super().on_headers_complete()
-        if self.cycle is not None and self.scope.get("http_version") == "1.0":
+        if self.cycle is None or self.cycle.scope is not self.scope:
+            return  # an upgrade
+        if self.scope.get("http_version") == "1.0":
             _frame_by_close(self.cycle)
+        extensions = cast("dict[str, object]", self.scope.setdefault("extensions", {}))
+        extensions[BODY_WRITER] = _write_through(self.cycle)
 
     def on_message_complete(self) -> None:
         if self._passed_framing:
@@ -272,6 +278,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._send_deadline is not None:
             self._send_deadline.cancel()
             self._send_deadline = None
+
+
+def _write_through(cycle: RequestResponseCycle) -> WriteThrough:
+    """Writer of a response's chunks past ``send``, while there is nothing to wait for."""
+    flow, write = cycle.flow, cycle.transport.write
+
+    def write_chunk(body: bytes) -> bool:
+        begun = cycle.response_started and not cycle.response_complete
+        if flow.write_paused or cycle.disconnected or not (begun and cycle.chunked_encoding):
+            return False
+        write(b"%x\r\n%b\r\n" % (len(body), body))
+        return True
+
+    return write_chunk
 
 
 def _frame_by_close(cycle: RequestResponseCycle) -> None:

@@ -163,8 +163,12 @@ class Engine:
     async def _run_steps(self) -> None:
         """Run step after step, until there is nothing left to do."""
         loop = asyncio.get_running_loop()
-        while not (plan := self._scheduler.schedule_step(self._prompt_budget())).empty:
-            self.counts.refused = self._scheduler.waiting.refused
+        scheduler = self._scheduler
+        while True:
+            plan = scheduler.repeat_step() or self._schedule_step()
+            if plan.empty:
+                return
+            self.counts.refused = scheduler.waiting.refused
             inline = self._runs_inline(plan)
             try:
                 outcome = (
@@ -182,8 +186,13 @@ class Engine:
                 for _ in range(self._times.turns_to_yield(held)):
                     await asyncio.sleep(0)
 
-    def _prompt_budget(self) -> int:
-        return self._times.prompt_budget(decoding=self._scheduler.decoding)
+    def _schedule_step(self) -> BatchStep:
+        """The next step, which may take long: what was held back for it is told before."""
+        scheduler = self._scheduler
+        for job in scheduler.rows:
+            if isinstance(job, Generation) and job.has_news:
+                job.notify()
+        return scheduler.schedule_step(self._times.prompt_budget(decoding=scheduler.decoding))
 
     def _runs_inline(self, plan: BatchStep) -> bool:
         short = self._times.runs_inline(plan.prompt_tokens, decoding=plan.decodes)
@@ -195,8 +204,12 @@ class Engine:
     def _hand_out(self, plan: BatchStep, outcome: StepOutcome) -> None:
         """Give the drawn tokens to their answers, and note the step's figures."""
         self._note_step(plan, outcome)
-        now = self._scheduler.clock()
+        now, took = self._scheduler.clock(), outcome.prompt_seconds + outcome.decode_seconds
+        before: Generation | None = None
         for generation, token, logprobs in outcome.drawn:
+            if before is not None and before is not generation:
+                before.tell_tokens(now, took)
+            before = generation
             generation.accept_token(token, logprobs)
             if generation.first_token is None:
                 generation.first_token = now
@@ -204,6 +217,8 @@ class Engine:
             elif generation.finished and len(generation.tokens) > 1:
                 seconds = (now - generation.first_token) / (len(generation.tokens) - 1)
                 self.observe("token_seconds", seconds)
+        if before is not None:
+            before.tell_tokens(now, took)  # of all of its tokens at once, where guesses were right
 
     def _note_step(self, plan: BatchStep, outcome: StepOutcome) -> None:
         counts = self.counts
@@ -211,7 +226,7 @@ class Engine:
         decode_seconds = outcome.decode_seconds if plan.decodes else None
         self._times.note_step(plan.prompt_tokens, outcome.prompt_seconds, decode_seconds)
         if plan.decodes:
-            rows = sum(token >= 0 for token in plan.tokens)
+            rows = len(plan.active)
             counts.steps += 1
             counts.stepped_rows += rows
             self.observe("step_seconds", outcome.prompt_seconds + outcome.decode_seconds)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,8 +81,7 @@ class DecodingBatch(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class StepOutcome:
+class StepOutcome(NamedTuple):
     """Tokens that a step drew, and the seconds it took."""
 
     drawn: list[DrawnToken]
@@ -113,7 +111,8 @@ def execute_step(
     """
     began = clock()
     drawn: list[DrawnToken] = []
-    _move_rows(batch, plan, prefixes)
+    if plan.moves:
+        _move_rows(batch, plan, prefixes)
     if plan.chunks:
         logits = batch.feed_rows([c.row for c in plan.chunks], [c.tokens for c in plan.chunks])
         # Drawn before the next call of the model, which may write over these logits.
@@ -125,9 +124,8 @@ def execute_step(
         drawn += check_guesses(batch, plan.rows[0], guesses)
         guessed = True
     elif plan.decodes:
-        active = [row for row, token in enumerate(plan.tokens) if token >= 0]
         logits = batch.step(plan.tokens)
-        drawn += draw_tokens([plan.rows[row] for row in active], logits, active, sampler)
+        drawn += draw_tokens(plan.decoded, logits, plan.active, sampler)
     decoded = clock() - read
     if len(plan.rows) == 1 and not plan.chunks:
         pace.note_step(decoded, len(drawn), guessed=guessed)
@@ -204,22 +202,26 @@ def draw_tokens(
     if not jobs:
         return []
     own = logits if len(rows) == len(logits) else logits[list(rows)]
-    answers: list[Generation] = []
+    answers = cast("Sequence[Generation]", jobs)
+    if all(answer.is_plain for answer in answers):
+        likeliest: list[int] = own.argmax(axis=1).tolist()
+        return [(answer, likeliest[place], None) for place, answer in enumerate(answers)]
     adjusted = own
-    for place, job in enumerate(jobs):
-        assert isinstance(job, Generation)
-        answers.append(job)
-        if not job.adjusts:
+    for place, answer in enumerate(answers):
+        if not answer.adjusts:
             continue
         if adjusted is own:
             adjusted = own.copy()
         try:
-            adjusted[place] = job.adjust(own[place])
+            adjusted[place] = answer.adjust(own[place])
         except Exception as error:  # a grammar's or a rule's own, of any kind
-            _fail_alone(job, error)
+            _fail_alone(answer, error)
     tokens = sampler.draw([answer.sampler for answer in answers], adjusted)
     drawn: list[DrawnToken] = []
     for place, (answer, chosen) in enumerate(zip(answers, tokens, strict=True)):
+        if not answer.observes_draws:
+            drawn.append((answer, chosen, None))
+            continue
         token = chosen if answer.finished else _settle(answer, chosen)
         answer.sampler.count(token)
         drawn.append((answer, token, answer.sampler.describe(own[place], token)))
@@ -236,4 +238,4 @@ def _settle(answer: Generation, chosen: int) -> int:
 
 def _fail_alone(answer: Generation, error: Exception) -> None:
     log.error("an answer's rules failed", exc_info=error)
-    answer.fail(EngineFailed(str(error)))
+    answer.mark_failed(EngineFailed(str(error)))  # told of with the step's tokens, by the loop

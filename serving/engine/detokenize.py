@@ -44,6 +44,11 @@ class TextStream:
         """Characters that were returned."""
 
     @property
+    def searches(self) -> bool:
+        """A token may turn out to be the last one, by its text."""
+        return bool(self._stops)
+
+    @property
     def mid_character(self) -> bool:
         """The last token left a character half written."""
         return bool(self._decoder.getstate()[0])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -84,6 +85,10 @@ class Generation(DecodingSequence):
         # A constraint says where an answer may end, so its end tokens are no ordinary ones.
         ignores_end = options.ignores_end and options.constraint is None
         self.stops = options.stop_tokens | (frozenset() if ignores_end else ends)
+        self._always_adjusts = self.sampler.adjusts or options.constraint is not None
+        self.observes_draws = self._always_adjusts or sampling.logprobs is not None
+        """A drawn token is counted, described, or may be another in the end."""
+        self._is_greedy = sampling.temperature <= 0 and sampling.logprobs is None
         self.tokens: list[int] = []
         """Tokens drawn so far, the end token left out."""
         self.logprobs: list[TokenLogprobs] = []
@@ -96,6 +101,14 @@ class Generation(DecodingSequence):
         """Moment of the first token, by the scheduler's clock."""
         self.lookup: PromptLookup | None = None
         """Guesses the next tokens of an answer that nothing but the likeliest token decides."""
+        self.listener: Callable[[], None] | None = None
+        """Called on the event loop when there are tokens, a row or an end; raises nothing."""
+        self.patience = 0.0
+        """Seconds that news of a token may wait for the next one, to be read together with it."""
+        self.has_news = False
+        """There are tokens that nobody was told of."""
+        self._told = -math.inf
+        """Moment of the last news, by the scheduler's clock."""
         self._news: asyncio.Future[None] | None = None
         collected = _COLLECTED.get()
         if collected is not None:
@@ -128,23 +141,17 @@ class Generation(DecodingSequence):
     def cancel(self) -> None:
         """Give up: the row is free at the next step. Harmless when finished."""
         self.finished = True
-        self._wake()
+        self.notify()
 
     @property
     def is_plain(self) -> bool:
         """The likeliest token is the next one, whatever the rules, and nothing is reported."""
-        params = self.sampler.sampling
-        greedy = params.temperature <= 0 and params.logprobs is None
-        return greedy and not self.adjusts
+        return self._is_greedy and not self.adjusts
 
     @property
     def adjusts(self) -> bool:
         """Logits are changed before a draw."""
-        return (
-            self.sampler.adjusts
-            or self.options.constraint is not None
-            or len(self.tokens) < self.options.min_tokens
-        )
+        return self._always_adjusts or len(self.tokens) < self.options.min_tokens
 
     def adjust(self, logits: Logits) -> Logits:
         """Logits [v] after all rules of the answer; the given ones stay as they are."""
@@ -167,7 +174,7 @@ class Generation(DecodingSequence):
         return token if constraint is None else constraint.settle_token(token)
 
     def accept_token(self, token: int, logprobs: TokenLogprobs | None = None) -> None:
-        """Append a token that was drawn."""
+        """Append a token that was drawn; ``tell_tokens`` tells of it, an end of itself."""
         if self.finished:
             return
         constraint = self.options.constraint
@@ -187,8 +194,6 @@ class Generation(DecodingSequence):
             self._end_naturally()
         elif len(self.tokens) == self.limit:
             self.end("length")
-        else:
-            self._wake()
 
     def cached_tokens(self) -> Sequence[int]:
         """Tokens of prompt and answer in the cache."""
@@ -197,12 +202,16 @@ class Generation(DecodingSequence):
     def admit(self, now: float) -> None:
         """Take a row."""
         super().admit(now)
-        self._wake()
+        self.notify()
 
     def fail(self, error: Exception) -> None:
         """End with an error, which the reader gets."""
+        self.mark_failed(error)
+        self.notify()
+
+    def mark_failed(self, error: Exception) -> None:
+        """The same in whatever thread a step runs; ``notify`` tells of it."""
         super().fail(error)
-        self._wake()
 
     def run_out(self) -> None:
         """End since its time is over."""
@@ -211,7 +220,28 @@ class Generation(DecodingSequence):
     def end(self, finish: FinishReason) -> None:
         """No more tokens come."""
         self.finish_reason, self.finished = finish, True
-        self._wake()
+        self.notify()
+
+    def tell_tokens(self, now: float, until_next: float) -> None:
+        """Tell of new tokens, unless those of the next step come soon enough to wait for.
+
+        Args:
+            now: moment of the step, by the scheduler's clock.
+            until_next: seconds that the next step is expected to take.
+        """
+        if now + until_next - self._told < self.patience:
+            self.has_news = True
+        else:
+            self._told = now
+            self.notify()
+
+    def notify(self) -> None:
+        """Tell the listener, and who waits, of news."""
+        self.has_news = False
+        if self.listener is not None:
+            self.listener()
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     def _end_naturally(self) -> None:
         """End by an end token or a grammar's end; ``length`` where the tokens that ran out are why
@@ -222,10 +252,6 @@ class Generation(DecodingSequence):
     async def _wait(self) -> None:
         self._news = asyncio.get_running_loop().create_future()
         await self._news
-
-    def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
 
 
 def _allows_others(allowed: Mask, tokens: frozenset[int]) -> bool:

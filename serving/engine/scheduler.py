@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from serving.engine.prefix_cache import BLOCK_TOKENS, PrefixBlocks, PrefixCache, PrefixEntry
 from serving.engine.waiting_queue import (
@@ -29,6 +30,9 @@ LEAST_CHUNK = 2
 """Tokens of a chunk: a call with one takes other kernels, whose sums round otherwise, so that where
 a prompt is cut would change its answer (by 0.1 in a logit over INT8 weights). All other cuts give
 the same bits."""
+LOOK_SECONDS = 0.02
+"""Between looks at deadlines while rows only grow: a pass of the scheduler takes as long as a
+twentieth of a small model's step, and limits are seconds."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +78,32 @@ class BatchStep:
     decodes: bool
     """Some row is fed a token."""
 
+    @cached_property
+    def active(self) -> list[int]:
+        """The rows that are fed a token."""
+        return [row for row, token in enumerate(self.tokens) if token >= 0]
+
+    @cached_property
+    def decoded(self) -> list[DecodingSequence]:
+        """The sequences of these rows."""
+        return [self.rows[row] for row in self.active]
+
+    @property
+    def moves(self) -> bool:
+        """Rows are saved, leave, join or begin with what was read before."""
+        return bool(self.saves or self.leaves or self.joins or self.copies)
+
     @property
     def joined(self) -> list[DecodingSequence]:
         """The sequences that join, in the order of their rows."""
         return self.rows[len(self.rows) - self.joins :]
 
-    @property
+    @cached_property
     def empty(self) -> bool:
         """True for a step without joins, leaves, prompts or decoding."""
         return not (self.leaves or self.joins or self.copies or self.chunks or self.decodes)
 
-    @property
+    @cached_property
     def prompt_tokens(self) -> int:
         """Tokens of prompts that are read."""
         return sum(len(chunk.tokens) for chunk in self.chunks)
@@ -119,6 +138,10 @@ class Scheduler:
     rows: list[DecodingSequence] = field(default_factory=list)
     waiting: WaitingQueue = field(default_factory=WaitingQueue)
     pace: QueuePace = field(default_factory=QueuePace)
+    _steady: BatchStep | None = None
+    """A step that can be made again: it feeds a token to each row, and does nothing else."""
+    _next_look: float = 0.0
+    """Moment from which on deadlines are looked at again."""
 
     def submit(self, job: DecodingSequence) -> None:
         """Queue a sequence.
@@ -150,7 +173,9 @@ class Scheduler:
         Args:
             prompt_tokens: most tokens of prompts that it reads.
         """
-        self._end_overdue()
+        now = self.clock()
+        self._next_look = now + LOOK_SECONDS
+        self._end_overdue(now)
         saves, leaves = self._free_rows()
         joins = self._admit_waiting()
         crowded = bool(self.waiting.clients) and len(self.rows) == self.slots
@@ -172,7 +197,27 @@ class Scheduler:
             copies = self._copy_prefixes(reading, places, 1 if decodes else self.slots, saves)
             chunks = self._chunk_prompts(reading, places, prompt_tokens)
         rows = list(self.rows)
+        steady = bool(rows) and not reading
+        self._steady = BatchStep([], [], 0, [], [], rows, tokens, True) if steady else None
         return BatchStep(saves, leaves, joins, copies, chunks, rows, tokens, decodes)
+
+    def repeat_step(self) -> BatchStep | None:
+        """The next step, where it is the last one with the next tokens; None where it may not be.
+
+        That is so for nearly all of an answer: no row joined, left, ended or reads a prompt, and
+        nobody waits.
+        """
+        step = self._steady
+        if step is None or self.waiting.clients or self.clock() >= self._next_look:
+            return None
+        for job in step.rows:
+            if job.finished:
+                return None
+        tokens = step.tokens
+        for row, job in enumerate(step.rows):
+            tokens[row] = job.last_token
+            job.fed += 1
+        return step
 
     def clear(self) -> list[DecodingSequence]:
         """Drop everything; returns the sequences that were not finished."""
@@ -181,6 +226,7 @@ class Scheduler:
         self.waiting.clear()
         self.prefixes.clear()
         self.pace = QueuePace()
+        self._steady = None
         return dropped
 
     def _most_waiting(self) -> int:
@@ -192,9 +238,8 @@ class Scheduler:
     def _rows_by_client(self) -> Counter[str]:
         return Counter(job.client for job in self.rows if not job.finished)
 
-    def _end_overdue(self) -> None:
+    def _end_overdue(self, now: float) -> None:
         """End what waits or grows for too long."""
-        now = self.clock()
         if self.waiting.clients:
             self.waiting.expire(now - self.queue_seconds)
         earliest = now - self.answer_seconds

@@ -17,6 +17,8 @@ event loop is busy the thread waits for Python's lock besides: 16 sampled rows o
 YIELD_SECONDS = 0.0005
 """Of a step in the event loop, after which it is yielded to once: a request takes several turns of
 the loop to be read and to be answered, and a turn costs 0.01 ms."""
+MEDIAN_STEPS = 4
+"""Steps after which a median is taken anew: to sort them takes 3 us."""
 RECENT_STEPS = 16
 """Steps whose median counts: few enough to follow rows that come and go."""
 CHUNK_SHARE = 0.4
@@ -25,6 +27,29 @@ at most twice is wanted for 99 of 100 tokens, and single steps vary. At 0.6 it w
 on a busy machine, 1.9 to 2.1 at 0.4, 2.6 to 3.3 with chunks of 256 tokens."""
 MIN_CHUNK = 16
 """Prompt tokens that a step reads at least: fewer take as long, by the model's cost for a call."""
+
+
+class RecentSeconds:
+    """Seconds of the latest steps, and their median, which is known anew after some of them."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._median: float | None = None
+        self._noted = 0
+
+    def note(self, seconds: float) -> None:
+        """Record one."""
+        self._seconds.append(seconds)
+        self._noted += 1
+        if self._noted >= MEDIAN_STEPS or len(self._seconds) < RECENT_STEPS:
+            self._median = None
+
+    @property
+    def median(self) -> float | None:
+        """Their median; None where there are none."""
+        if self._median is None and self._seconds:
+            self._median, self._noted = median(self._seconds), 0
+        return self._median
 
 
 @dataclass
@@ -36,10 +61,10 @@ class StepTimes:
     """
 
     most_prompt_tokens: int
-    _decode: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
-    _alone: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    _decode: RecentSeconds = field(default_factory=RecentSeconds)
+    _alone: RecentSeconds = field(default_factory=RecentSeconds)
     """Seconds a prompt token, of chunks read while nothing was decoded."""
-    _beside: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    _beside: RecentSeconds = field(default_factory=RecentSeconds)
     """The same, of chunks read beside decoding rows: shorter ones, which cost more a token."""
     _inline: bool = False
 
@@ -54,19 +79,20 @@ class StepTimes:
             decode_seconds: of decoding; None where nothing was decoded.
         """
         if decode_seconds is not None:
-            self._decode.append(decode_seconds)
+            self._decode.note(decode_seconds)
         if prompt_tokens:
             cost = prompt_seconds / prompt_tokens
-            (self._alone if decode_seconds is None else self._beside).append(cost)
+            (self._alone if decode_seconds is None else self._beside).note(cost)
 
     def prompt_budget(self, *, decoding: bool) -> int:
         """Prompt tokens that the next step may read."""
         if not decoding:
             return self.most_prompt_tokens
         least = min(MIN_CHUNK, self.most_prompt_tokens)
-        if not (self._decode and self._beside):
+        decode, beside = self._decode.median, self._beside.median
+        if decode is None or beside is None:
             return least
-        wanted = CHUNK_SHARE * median(self._decode) / max(median(self._beside), 1e-9)
+        wanted = CHUNK_SHARE * decode / max(beside, 1e-9)
         return int(min(max(wanted, least), self.most_prompt_tokens))
 
     def runs_inline(self, prompt_tokens: int, *, decoding: bool) -> bool:
@@ -86,12 +112,12 @@ class StepTimes:
         """Seconds of a step; None before such a one was measured."""
         seconds = 0.0
         if decoding:
-            if not self._decode:
+            if (step := self._decode.median) is None:
                 return None
-            seconds += median(self._decode)
+            seconds += step
         if prompt_tokens:
-            costs = self._beside if decoding else self._alone
-            if not costs:
+            cost = (self._beside if decoding else self._alone).median
+            if cost is None:
                 return None
-            seconds += prompt_tokens * median(costs)
+            seconds += prompt_tokens * cost
         return seconds

@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,6 +79,28 @@ class GraphCall:
     binding: Any
     values: tuple[Any, ...]
     """onnxruntime's values over the arrays, which live as long as the binding"""
+
+    @cached_property
+    def _views(self) -> tuple[memoryview, ...]:
+        inputs = (self.ids, self.last, self.new, self.total)
+        return tuple(array.reshape(-1).data for array in inputs)
+
+    def write_step(self, tokens: Sequence[int], held: Sequence[int]) -> None:
+        """Write one token for each row, behind what it holds, in a call of one token a row.
+
+        Number by number: a call of numpy takes 4 us where the model went through the caches
+        meanwhile, and there would be six of them.
+
+        Args:
+            tokens: of the rows.
+            held: tokens that each row holds.
+        """
+        ids, last, new, total = self._views
+        for row, token in enumerate(tokens):
+            ids[row] = token
+            last[row] = held[row]  # the place behind them, from 0 on
+            new[row] = 1
+        total[0] = max(held) + 1
 
     def write_tokens(self, pieces: Sequence[NDArray[np.int64]]) -> None:
         """Write a piece, which may be empty, for each row."""

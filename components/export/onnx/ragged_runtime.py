@@ -71,6 +71,7 @@ class RaggedBatch:
         size = (slots, model.kv_heads, self.context + 1, model.head_width)
         self._cache = [np.zeros(size, dtype=model.cache_kind) for _ in model.past]
         self._lengths = np.zeros(slots, dtype=np.int32)
+        self._held = self._lengths.data
         # A row's last logits have a place of their own, apart for steps and for prompts.
         wanted = (slots, 1, model.vocabulary)
         self._logits = {name: np.zeros(wanted, np.float32) for name in ("stepped", "fed")}
@@ -205,12 +206,15 @@ class RaggedBatch:
             raise ValueError(f"row {row}: a token outside 0 to {self.model.vocabulary - 1}")
         call = self._calls.bound("stepped", 0, count, 1)
         logits: Logits = self._logits["stepped"][:count, 0]
+        held: list[int] = self._held[:count].tolist()
+        if IDLE not in fed and max(held) < self.context:
+            call.write_step(fed, held)
+            self.model.session.run_with_iobinding(call.binding)
+            for row, length in enumerate(held):
+                self._held[row] = length + 1
+            return logits
         ids = call.ids[:, 0]
         ids[:] = fed
-        if IDLE not in fed:
-            call.new.fill(1)
-            self._run(call, 0)
-            return logits
         busy = ids != IDLE
         call.new[:] = busy
         ids[~busy] = 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from components.core.log import get_logger
 from serving.api.error_responses import model_failed_error, queue_full_error, stopping_error
@@ -29,8 +29,7 @@ class ShownToken:
     """Characters of the answer up to and with it, one that it begins among them."""
 
 
-@dataclass(frozen=True)
-class AnswerPiece:
+class AnswerPiece(NamedTuple):
     """Some text that can be shown, and the tokens that end in it."""
 
     text: str
@@ -54,6 +53,10 @@ class AnswerChoice:
         self._shows_end = shows_end
         self._reports = generation.sampler.sampling.logprobs is not None
         self._held: list[ShownToken] = []
+        self._seen = 0
+        """Tokens that were read."""
+        self.ended = False
+        """All of the text was read, or the choice was given up."""
         self.calls: ToolCallReader | None = None
         """Reads the calls of tools in the text, where there may be some."""
 
@@ -80,33 +83,53 @@ class AnswerChoice:
         with _as_api_errors():
             await self.generation.wait_admitted()
 
-    async def pieces(self) -> AsyncGenerator[AnswerPiece, None]:
-        """Text as it can be shown, of all new tokens together; frees the engine's row at its end.
+    def listen(self, listener: Callable[[], None] | None, patience: float) -> None:
+        """Have a listener called on the event loop whenever there may be something to read.
+
+        Args:
+            listener: raises nothing.
+            patience: seconds that a token may wait for the next one; none where its text may end
+                the answer, since further ones would be drawn in vain.
+        """
+        self.generation.listener = listener
+        self.generation.patience = 0.0 if self.text.searches else patience
+
+    def read_pieces(self) -> list[AnswerPiece]:
+        """Text that can be shown, a piece for each new token that brings some.
+
+        The engine's row is free once the text has ended.
 
         Raises:
             ApiError: the model failed, or the answer was refused while it waited.
         """
         generation, text = self.generation, self.text
-        try:
-            tokens, seen = generation.tokens, 0
-            while not text.stopped:
-                with _as_api_errors():
-                    await generation.wait_beyond(seen)
-                if seen == len(tokens):
-                    break
-                shown = ""
-                while seen < len(tokens) and not text.stopped:
-                    shown += self._push(tokens[seen], seen)
-                    seen += 1
-                released = self._release_tokens() if self._reports else ()
-                if shown or released:
-                    yield AnswerPiece(shown, released)
+        pieces: list[AnswerPiece] = []
+        if self.ended:
+            return pieces
+        if generation.failure is not None:
+            self.close()
+            with _as_api_errors():
+                raise generation.failure
+        tokens, seen = generation.tokens, self._seen
+        while seen < len(tokens) and not text.stopped:
+            self._add_piece(pieces, self._push(tokens[seen], seen))
+            seen += 1
+        self._seen = seen
+        if text.stopped or generation.finished:
+            self.close()
             self._check_constraint()
-            rest = self._push_end() + text.finish()
-            if rest or self._held:
-                yield AnswerPiece(rest, self._release_tokens(final=not text.stopped))
-        finally:
-            generation.cancel()
+            self._add_piece(pieces, self._push_end() + text.finish())
+        return pieces
+
+    def _add_piece(self, pieces: list[AnswerPiece], shown: str) -> None:
+        released = self._release_tokens() if self._reports else ()
+        if shown or released:
+            pieces.append(AnswerPiece(shown, released))
+
+    def close(self) -> None:
+        """Read no more; frees the engine's row."""
+        self.ended, self.generation.listener = True, None
+        self.generation.cancel()
 
     def _check_constraint(self) -> None:
         """An answer that ran into a bound of its grammar is not shown as a whole one."""
@@ -132,13 +155,13 @@ class AnswerChoice:
             return ""
         return self.text.push(end)
 
-    def _release_tokens(self, *, final: bool = False) -> list[ShownToken]:
+    def _release_tokens(self) -> list[ShownToken]:
         """Tokens that are shown by now; those behind a stop string never are."""
         shown = self.text.shown
-        if final:
-            released = self._held
-        elif self.text.stopped:
+        if self.text.stopped:
             released = [token for token in self._held if token.start < shown]
+        elif self.ended:
+            released = self._held
         else:
             released = [token for token in self._held if token.end <= shown]
         self._held = self._held[len(released) :]
@@ -155,57 +178,3 @@ def _as_api_errors() -> Iterator[None]:
         raise model_failed_error() from None
     except EngineStopping:
         raise stopping_error() from None
-
-
-async def read_whole(choice: AnswerChoice) -> AnswerPiece:
-    """The whole text of a choice, with its tokens.
-
-    Raises:
-        ApiError: the model failed, or a choice was refused while it waited.
-    """
-    async with aclosing(choice.pieces()) as pieces:
-        parts = [piece async for piece in pieces]
-    tokens = [token for part in parts for token in part.tokens]
-    return AnswerPiece("".join(part.text for part in parts), tokens)
-
-
-ChoiceEvent = tuple[AnswerChoice, AnswerPiece | None]
-"""A piece of a choice; None when the choice has ended."""
-
-
-async def merge_pieces(choices: Sequence[AnswerChoice]) -> AsyncGenerator[ChoiceEvent, None]:
-    """Pieces of all choices in the order in which they come.
-
-    Raises:
-        ApiError: the model failed, or a choice was refused while it waited.
-    """
-    if len(choices) == 1:
-        async with aclosing(choices[0].pieces()) as pieces:
-            async for piece in pieces:
-                yield choices[0], piece
-        yield choices[0], None
-        return
-    queue: asyncio.Queue[ChoiceEvent | Exception] = asyncio.Queue(len(choices))
-    readers = [asyncio.create_task(_read_into(queue, choice)) for choice in choices]
-    try:
-        open_choices = len(choices)
-        while open_choices:
-            event = await queue.get()
-            if isinstance(event, Exception):
-                raise event
-            open_choices -= event[1] is None
-            yield event
-    finally:
-        for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
-
-
-async def _read_into(queue: asyncio.Queue[ChoiceEvent | Exception], choice: AnswerChoice) -> None:
-    try:
-        async with aclosing(choice.pieces()) as pieces:
-            async for piece in pieces:
-                await queue.put((choice, piece))
-        await queue.put((choice, None))
-    except Exception as error:  # the reader of the queue raises it
-        await queue.put(error)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from serving.api.answers.answer_choice import (
-    AnswerChoice,
-    AnswerPiece,
-    ShownToken,
-    merge_pieces,
-    read_whole,
-)
+from serving.api.answers.answer_choice import AnswerChoice, AnswerPiece, ShownToken
+from serving.api.answers.answer_feed import read_whole
 from serving.api.answers.logprob_format import TokenTexts
 from serving.api.error_responses import ApiError
 from serving.api.request_schema import CompletionRequest, GenerationRequest, Usage
@@ -40,6 +33,9 @@ class AnswerWriter:
     ) -> None:
         self.envelope, self.request = envelope, request
         self.choices, self.texts = choices, texts
+        self.ended = False
+        """All events were read."""
+        self._opened = False
 
     async def wait_admitted(self) -> None:
         """Wait until the first choice has a row; all are given up if it is refused.
@@ -59,58 +55,79 @@ class AnswerWriter:
         Raises:
             ApiError: the model failed, or a choice was refused while it waited.
         """
-        try:
-            if len(self.choices) == 1:  # in the request's own task: another costs a switch a token
-                read = [await read_whole(self.choices[0])]
-            else:
-                read = await asyncio.gather(*map(read_whole, self.choices))
-        finally:
-            self.cancel()
+        read = await read_whole(self.choices)
         ranked = self._select_best(list(zip(self.choices, read, strict=True)))
         choices = [
             self._write_choice(index, choice, piece) for index, (choice, piece) in enumerate(ranked)
         ]
         return self.envelope.whole_answer(choices, self._count_usage())
 
-    async def stream_events(self) -> AsyncGenerator[bytes, None]:
-        """The events of a stream, ``[DONE]`` last."""
-        envelope = self.envelope
+    def listen(self, listener: Callable[[], None] | None, patience: float) -> None:
+        """Have a listener called whenever there may be events, as ``EventSource`` has it."""
+        for choice in self.choices:
+            choice.listen(listener, patience)
+
+    def read_events(self) -> bytes:
+        """Events of all that is new, those of one moment together; ``[DONE]`` last."""
+        if self.ended:
+            return b""
+        events: list[bytes] = []
+        if not self._opened:
+            self._opened = True
+            events += self._open_choices()
+        self.ended = True
         try:
             for choice in self.choices:
-                if opening := envelope.opening_chunk(choice.index):
-                    yield encode_event(opening)
-                if echo := self._echo(choice):
-                    yield envelope.text_event(echo, choice.index)
-            last = b""
-            async with aclosing(merge_pieces(self.choices)) as events:
-                async for choice, piece in events:
-                    if last:
-                        yield last
-                        last = b""
-                    if choice.calls is not None:
-                        text = "" if piece is None else piece.text
-                        for event in self._write_calls(choice, text, final=piece is None):
-                            yield event
-                        if piece is not None and not piece.tokens:
-                            continue
-                    if piece is None:
-                        # Sent with what follows it: the end of a stream is one write.
-                        last = encode_event(envelope.closing_chunk(choice.finish, choice.index))
-                    else:
-                        yield self._write_piece(choice, piece)
-            if self.request.wants_usage:
-                last += encode_event(envelope.usage_chunk(self._count_usage()))
-            yield last + DONE
+                if not choice.ended:
+                    self._read_choice(choice, events)
+                    self.ended &= choice.ended
         except ApiError as error:
-            yield encode_event(error.body)
-        finally:
-            self.cancel()
+            events.append(encode_event(error.body))
+            for choice in self.choices:
+                choice.close()
+            self.ended = True
+        else:
+            if self.ended:
+                if self.request.wants_usage:
+                    events.append(encode_event(self.envelope.usage_chunk(self._count_usage())))
+                events.append(DONE)
+        return b"".join(events)
+
+    def _open_choices(self) -> list[bytes]:
+        """Events that come before any token."""
+        events: list[bytes] = []
+        for choice in self.choices:
+            if opening := self.envelope.opening_chunk(choice.index):
+                events.append(encode_event(opening))
+            if echo := self._echo(choice):
+                events.append(self.envelope.text_event(echo, choice.index))
+        return events
+
+    def _read_choice(self, choice: AnswerChoice, events: list[bytes]) -> None:
+        """Append the events of what is new of a choice.
+
+        Args:
+            choice: one that has not ended.
+            events: of this moment.
+
+        Raises:
+            ApiError: the model failed, or the choice was refused while it waited.
+        """
+        for piece in choice.read_pieces():
+            if choice.calls is not None:
+                events += self._write_calls(choice, piece.text, final=False)
+            if choice.calls is None or piece.tokens:
+                events.append(self._write_piece(choice, piece))
+        if choice.ended:
+            if choice.calls is not None:
+                events += self._write_calls(choice, "", final=True)
+            events.append(encode_event(self.envelope.closing_chunk(choice.finish, choice.index)))
 
     def _write_piece(self, choice: AnswerChoice, piece: AnswerPiece) -> bytes:
-        logprobs = self._describe_logprobs(piece.tokens)
         text = piece.text if choice.calls is None else ""  # written already, as what it says
-        if logprobs is None:
+        if self.request.reported_logprobs is None:
             return self.envelope.text_event(text, choice.index)
+        logprobs = self._describe_logprobs(piece.tokens)
         return encode_event(self.envelope.text_chunk(text, choice.index, logprobs))
 
     def _write_calls(self, choice: AnswerChoice, text: str, *, final: bool) -> list[bytes]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from serving.api.answers.answer_feed import EventFeed
 from serving.api.api_router import Handler, refuse_socket
 from serving.api.disconnect import EventStream
 from serving.api.error_responses import ApiError, describe_failure, queue_full_error
@@ -85,7 +86,7 @@ class _SocketSession:
             if message["type"] == "websocket.disconnect":
                 self._gone.set()
                 if self._stream is not None:
-                    self._stream.cancel()
+                    self._stream.source.cancel()
             await self._messages.put(message)
             if self._gone.is_set():
                 return
@@ -134,14 +135,16 @@ class _SocketSession:
             return
         self._stream = response
         await send({"type": "http.response.start", "status": 200, "headers": []})
+        source = response.source
+        feed = EventFeed(source)
         try:
-            async with aclosing(response.events) as events:
-                async for chunk in events:
-                    if self._gone.is_set():
-                        return
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            while not source.ended:
+                events = await feed.read()
+                if self._gone.is_set():
+                    return
+                await send({"type": "http.response.body", "body": events, "more_body": True})
         finally:
-            response.cancel()
+            feed.close()
             self._stream = None
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import Callable
 from typing import Any
 
 from serving.api.answers.answer_choice import AnswerChoice
+from serving.api.answers.answer_feed import WHOLE_PATIENCE, EventFeed
 from serving.api.error_responses import ApiError
 from serving.api.request_schema import ChatRequest
 from serving.api.response_format import encode_json
@@ -35,7 +35,9 @@ class ResponsesWriter:
         self._identifier = f"resp_{uuid.uuid4().hex}"
         self._message_id = f"msg_{uuid.uuid4().hex}"
         self._created, self._number, self._said = int(time.time()), 0, ""
-        self._opened = False
+        self._begun = self._opened = False
+        self.ended = False
+        """All events were read."""
         self._failure: ApiError | None = None
 
     def cancel(self) -> None:
@@ -48,35 +50,46 @@ class ResponsesWriter:
         Raises:
             ApiError: the model failed, or it was refused while it waited.
         """
-        async with aclosing(self.stream_events()) as events:
-            async for _ in events:
-                continue
+        # Events are made for what they note.
+        feed = EventFeed(self, lambda _: True, WHOLE_PATIENCE)
+        try:
+            while not self.ended:
+                await feed.read()
+        finally:
+            feed.close()
         if self._failure is not None:
             raise self._failure
         return self._describe(self._status, self._list_items())
 
-    async def stream_events(self) -> AsyncGenerator[bytes, None]:
-        """The events of a stream, ``response.completed`` or its like last."""
-        try:
-            yield self._event("response.created", response=self._describe("in_progress", []))
-            async with aclosing(self._choice.pieces()) as pieces:
-                async for piece in pieces:
-                    for event in self._write_piece(piece.text, final=False):
-                        yield event
-            for event in self._write_piece("", final=True):
-                yield event
-            for event in self._close_items():
-                yield event
-            status = self._status
-            yield self._event(
-                f"response.{status}", response=self._describe(status, self._list_items())
+    def listen(self, listener: Callable[[], None] | None, patience: float) -> None:
+        """Have a listener called whenever there may be events, as ``EventSource`` has it."""
+        self._choice.listen(listener, patience)
+
+    def read_events(self) -> bytes:
+        """Events of all that is new, ``response.completed`` or its like last."""
+        if self.ended:
+            return b""
+        events: list[bytes] = []
+        if not self._begun:
+            self._begun = True
+            events.append(
+                self._event("response.created", response=self._describe("in_progress", []))
             )
+        try:
+            for piece in self._choice.read_pieces():
+                events += self._write_piece(piece.text, final=False)
+            self.ended = self._choice.ended
+            if self.ended:
+                events += self._write_piece("", final=True)
+                events += self._close_items()
+                status = self._status
+                response = self._describe(status, self._list_items())
+                events.append(self._event(f"response.{status}", response=response))
         except ApiError as failure:
-            self._failure = failure
-            error = failure.body["error"]
-            yield self._event("error", **{key: error[key] for key in ("code", "message", "param")})
-        finally:
-            self.cancel()
+            self.ended, self._failure = True, failure
+            error = {key: failure.body["error"][key] for key in ("code", "message", "param")}
+            events.append(self._event("error", **error))
+        return b"".join(events)
 
     def _write_piece(self, text: str, *, final: bool) -> list[bytes]:
         """Events of what is said, then of what is called, in a piece of the answer."""

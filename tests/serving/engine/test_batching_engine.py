@@ -191,10 +191,52 @@ def test_an_answer_whose_rules_fail_ends_alone() -> None:
     async def run() -> None:
         made = engine()
         broken = made.submit([7], GREEDY, 5, AnswerOptions(constraint=Broken()))
+        told: list[threading.Thread] = []
+        broken.listener = lambda: told.append(threading.current_thread())
         good = made.submit([8, 9], GREEDY, 5)
         assert await all_of(good) == alone([8, 9], 5)
         with pytest.raises(EngineFailed, match="no such rule"):
             await broken.wait_beyond(0)
         assert made.busy == (0, 0)
+        assert set(told) == {threading.current_thread()}  # steps ran in another one
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("patience", "most"), [(0.0, 30), (1e9, 3)])
+def test_news_wait_for_the_next_token_as_long_as_the_reader_has_patience(
+    patience: float, most: int
+) -> None:
+    async def run() -> None:
+        made = engine()
+        options = AnswerOptions(ignores_end=True)
+        answer = made.submit([7, 8], GREEDY, 30, options)
+        answer.patience = patience
+        lengths: list[int] = []
+        answer.listener = lambda: lengths.append(len(answer.tokens))
+        await all_of(answer)
+        drawn = sorted(set(lengths) - {0})  # 0: it got a row
+        assert (drawn[0], drawn[-1]) == (1, 30)  # the first and the last are told at once
+        assert len(drawn) >= most if patience == 0 else len(drawn) <= most
+
+    asyncio.run(run())
+
+
+def test_what_was_held_back_is_told_before_a_prompt_is_read() -> None:
+    async def run() -> None:
+        made = engine(prefill=4)
+        options = AnswerOptions(ignores_end=True)
+        answer = made.submit([7, 8], GREEDY, 30, options)
+        answer.patience = 1e9
+        told: list[int] = []
+        answer.listener = lambda: told.append(len(answer.tokens))
+        while len(answer.tokens) < 5:
+            await asyncio.sleep(0)
+        assert max(told) < 5
+        made.submit([9] * 20, GREEDY, 2, options)
+        held = len(answer.tokens)
+        while len(answer.tokens) < held + 2:
+            await asyncio.sleep(0)
+        assert max(told) >= held
 
     asyncio.run(run())

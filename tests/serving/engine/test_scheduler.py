@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from serving.engine.prefix_cache import PrefixCache
-from serving.engine.scheduler import LEAST_CHUNK, Scheduler, size_chunk
+from serving.engine.scheduler import LEAST_CHUNK, LOOK_SECONDS, Scheduler, size_chunk
 from serving.engine.waiting_queue import IDLE, DecodingSequence, QueueFull
 
 
@@ -92,3 +94,56 @@ def test_the_end_of_a_prompt_that_was_read_before_is_read_again() -> None:
     plan = made.schedule_step(200)
     lengths = [copy.length for copy in plan.copies] + [len(c.tokens) for c in plan.chunks]
     assert lengths in ([], [98, 2])
+
+
+def test_a_step_is_repeated_until_anything_but_the_tokens_changes() -> None:
+    moment = [100.0]
+    repeating, passing = (
+        Scheduler(3, 9, answer_seconds=5.0, clock=lambda: moment[0]) for _ in range(2)
+    )
+    random = Random(11)
+    jobs: list[tuple[DecodingSequence, DecodingSequence]] = []
+    repeated = 0
+    for _ in range(600):
+        happens = random.random()
+        if happens < 0.03:
+            prompt = list(range(random.randint(1, 9)))
+            pair = (DecodingSequence(prompt), DecodingSequence(prompt))
+            repeating.submit(pair[0])
+            passing.submit(pair[1])
+            jobs.append(pair)
+        elif happens < 0.05 and jobs:
+            for job in random.choice(jobs):
+                job.finished = True
+        moment[0] += random.choice((0.001, 0.001, 0.001, 0.3))
+        step = repeating.repeat_step()
+        repeated += step is not None
+        step = step or repeating.schedule_step(4)
+        expected = passing.schedule_step(4)
+        assert (step.tokens, step.leaves, step.joins) == (
+            expected.tokens, expected.leaves, expected.joins
+        )  # fmt: skip
+        assert [(c.row, list(c.tokens)) for c in step.chunks] == [
+            (c.row, list(c.tokens)) for c in expected.chunks
+        ]
+        for pair in jobs:
+            token = random.randrange(100)
+            for job in pair:
+                job.last_token = token
+            assert pair[0].fed == pair[1].fed
+            assert pair[0].finished == pair[1].finished
+    assert repeated > 100
+    assert len(jobs) > 8
+
+
+def test_a_deadline_is_noticed_while_steps_are_repeated() -> None:
+    moment = [0.0]
+    made = Scheduler(1, 1, answer_seconds=5.0, clock=lambda: moment[0])
+    job = DecodingSequence([1])
+    made.submit(job)
+    made.schedule_step(4)
+    while not job.finished and moment[0] < 9:
+        moment[0] += 0.001
+        if made.repeat_step() is None:
+            made.schedule_step(4)
+    assert 5.0 <= moment[0] < 5.0 + 2 * LOOK_SECONDS
