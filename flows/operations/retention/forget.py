@@ -22,6 +22,7 @@ from components.core.config.config_errors import ConfigSource, collect_problems
 from components.core.errors import ConfigError, GateFailed, MillError
 from components.core.io.locks import hold_lock
 from components.core.settings import Settings
+from components.core.store.gc_plan import GcPlan
 from components.lineage.affected_copies import AffectedCopies, find_affected
 from components.lineage.conversation_rows import find_row_address
 from components.lineage.forget_orders import normalise_target, read_orders, record_order
@@ -46,6 +47,7 @@ from flows.operations.retention.purge import (
     begin_purge,
     carry_out_purge,
     find_left_over,
+    plan_copies,
     plan_purge,
     read_unfinished_purge,
     recorded_remotes,
@@ -97,6 +99,8 @@ class ForgetOutcome:
     """Reason why a rebuilt version was not promoted."""
     purged: dict[str, int] | None = None
     left: list[SearchHit] = field(default_factory=list)
+    plans: list[GcPlan] = field(default_factory=list)
+    """Deletions of a purge, by system; of a dry run alone."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -113,6 +117,7 @@ class ForgetOutcome:
             "refused": self.refused,
             "purged": self.purged,
             "left": [asdict(hit) for hit in self.left],
+            "places": [plan.as_json() for plan in self.plans if plan.deletions],
         }
 
 
@@ -140,7 +145,8 @@ def forget_target(
     runs = [record["run"] for record in records if _is_affected(record, affected)]
     if options.dry_run:
         new = target not in {order.target for order in read_orders(settings)}
-        return ForgetOutcome(target, new, True, affected, runs, rebuilds)
+        plans = plan_copies(settings, affected, recorded_remotes(records))
+        return ForgetOutcome(target, new, True, affected, runs, rebuilds, plans=plans)
     if options.purge and affected:
         _refuse_while_running(records)
         if not confirm(_confirmation_question(target, affected, options)):

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from components.lineage.affected_copies import AffectedCopies
 from flows.operations.retention.forget import ForgetOutcome
+from flows.runner.progress_display import format_bytes
 
 _MAX_PAGES_LISTED = 20
 """Pages that are listed one by one; the rest is counted."""
@@ -34,6 +35,10 @@ def show_forgotten(console: Console, outcome: ForgetOutcome) -> None:
         if rebuild.name and not outcome.rebuilt:
             console.print(f"to be rebuilt: {rebuild.name} (run {rebuild.run})", soft_wrap=True)
     if outcome.dry_run:
+        for plan in outcome.plans:
+            if plan.deletions:
+                size = format_bytes(plan.size)
+                console.print(f"a purge takes {len(plan.deletions)} of {plan.place}, {size}")
         console.print("dry run: nothing was recorded, rebuilt or deleted")
         return
     console.print(

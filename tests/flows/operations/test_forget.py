@@ -207,6 +207,10 @@ def test_planted_forgotten_and_nowhere_after(
     assert listed["affected"]["pages"] == [site.planted]
     assert listed["affected"]["kinds"]["pages"] == 1
     assert listed["affected"]["kinds"]["tokens"] == 1
+    planned = {place["place"]: place["goes"] for place in listed["places"]}
+    assert {item["name"] for item in planned["datasets"]} == set(listed["affected"]["datasets"])
+    assert len(planned["store"]) == len(listed["affected"]["artifacts"])
+    assert all(item["bytes"] > 0 for item in planned["store"])
     assert not orders_path(Settings(modelmill.home, modelmill.home)).exists()
 
     (modelmill.home / "notes.txt").write_text(f"as an example: {SENTENCE}")
