@@ -47,7 +47,8 @@ def test_every_matmul_is_quantized_and_the_file_shrinks(
     assert made.stats["passes"] == 1
     assert 0 < made.stats["kl_mean"] < 0.05
     kinds = [n.op_type for n in onnx.load(fresh().artifact_folder(made) / "model.onnx").graph.node]
-    assert kinds.count("MatMulNBits") == 9
+    assert kinds.count("MatMulNBits") == 4  # o and down
+    assert kinds.count("MatMulIntegerToFloat") == made.stats["static_matmuls"] == 5
     assert "MatMul" not in kinds
     assert quantize(config, model, exported, tokens, fresh()).digest == made.digest
 
@@ -137,6 +138,36 @@ def test_auto_takes_the_int8_cache_only_where_it_keeps_its_bounds(
     assert taken == asked != refused == plain
     assert [form.stats["passes"] for form in made] == [1, 1, 1, 1]
     assert made[2].stats["cache_passes"] == 0
+
+
+def test_auto_takes_the_most_static_activations_that_keep_parity(
+    model: Checkpoint, tokens: Tokens, exported: Export, fresh: New
+) -> None:
+    def make(activations: str, kl_max: float = 0.05) -> Export:
+        bounds = LOOSE.model_copy(update={"kl_max": kl_max})
+        config = QuantizeConfig.model_validate(
+            {"activations": activations, "cache": "float32", "parity": bounds}
+        )
+        return quantize(config, model, exported, tokens, fresh())
+
+    static, head, dynamic = (make(wish) for wish in ("static", "static-head", "dynamic"))
+    assert [form.stats["static_matmuls"] for form in (static, head, dynamic)] == [5, 1, 0]
+    assert [form.stats["matmuls"] for form in (static, head, dynamic)] == [9, 9, 9]
+    kl = [form.stats["kl_mean"] for form in (static, head, dynamic)]
+    assert kl[0] > kl[1] > kl[2]
+    for bound, expected in (
+        (0.05, static),
+        ((kl[0] + kl[1]) / 2, head),
+        (sum(kl[1:]) / 2, dynamic),
+    ):
+        graph, same = (
+            (fresh().artifact_folder(form) / "model.onnx").read_bytes()
+            for form in (make("auto", bound), expected)
+        )
+        assert graph == same
+    refused = make("auto", kl[2] / 2)
+    assert refused.stats["static_matmuls"] == refused.stats["passes"] == 0
+    assert make("static", (kl[0] + kl[1]) / 2).stats["passes"] == 0
 
 
 def test_what_drifts_beyond_its_bounds_does_not_pass(

@@ -1,8 +1,9 @@
-"""Folder that onnxruntime-genai loads: our INT8 graph with its lengths read from a mask.
+"""Folder that onnxruntime-genai loads: our graph in INT8 blocks, its lengths read from a mask.
 
 genai tells a graph which tokens are real by ``attention_mask`` alone. So the inputs of every
 attention that hold lengths are computed from it by a few nodes in front, whatever our graph takes
-in their place; nodes that nothing needs any more are left out. Weights and kernels are the same.
+in their place; nodes that nothing needs any more are left out. Weights and kernels are those that
+genai's own builder chooses for INT8, which has no static activations.
 """
 
 from __future__ import annotations

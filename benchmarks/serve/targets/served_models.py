@@ -22,6 +22,7 @@ from components.core.store.artifact import canonical_json
 from components.export.onnx.graph_builder import GRAPH_FILE, save_graph, weights_of
 from components.export.onnx.int8_cache import measure_cache_scales, quantize_cache
 from components.export.onnx.served_graph import served_graph
+from components.export.onnx.static_activations import measure_ranges, quantize_normed_products
 from components.export.quantize import QuantizeConfig, quantize_matmuls
 from components.text.chat.chat_tokenizer import ChatTokenizer, open_tokenizer
 from components.text.chat.token_bytes import token_bytes
@@ -31,6 +32,11 @@ from models.shape import DecoderShape
 from models.shape_presets import TINY
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from onnx import ModelProto
+
+    from components.export.parity import Ids
     from models.decoder import Decoder
 
 MODEL_NAME = "bench"
@@ -46,7 +52,8 @@ _WORD = re.compile(r"[a-z]{2,10}")
 """Words of prompts: digits and punctuation are split otherwise by other tokenizers."""
 WEIGHTS_FILE, SHAPE_FILE = "weights.npz", "shape.json"
 FLOAT_CACHE_FILE = "float_cache.onnx"
-"""The graph before its cache is quantized, for runtimes that know no INT8 cache."""
+"""The graph with weights in blocks (``MatMulNBits``), as onnxruntime-genai's own builder makes it,
+and a float32 cache: it knows no INT8 cache."""
 
 
 @dataclass(frozen=True)
@@ -100,17 +107,32 @@ def make_bench_model(folder: Path, label: str, shape: DecoderShape) -> BenchMode
     (bundle / FORM).mkdir(parents=True)
     _write_tokenizer(bundle, shape.vocabulary)
     model = random_decoder(shape, open_tokenizer(bundle))
-    graph = served_graph(weights_of(model))
-    quantize_matmuls(graph, QuantizeConfig())
-    save_graph(graph, folder / FLOAT_CACHE_FILE)
-    windows = np.random.default_rng(0).integers(0, shape.vocabulary, size=(4, shape.context))
-    quantize_cache(graph, measure_cache_scales(folder / FLOAT_CACHE_FILE, list(windows)))
-    save_graph(graph, bundle / FORM / GRAPH_FILE)
+    blocks = served_graph(weights_of(model))
+    quantize_matmuls(blocks, QuantizeConfig())
+    save_graph(blocks, folder / FLOAT_CACHE_FILE)
+    draw = np.random.default_rng(0)
+    windows = list(draw.integers(0, shape.vocabulary, size=(4, shape.context)))
+    _save_served_graph(served_graph(weights_of(model)), bundle / FORM / GRAPH_FILE, windows)
     (bundle / "bundle.json").write_bytes(canonical_json({"forms": {FORM: {"passes": True}}}))
     arrays = {name: value.detach().numpy() for name, value in model.named_parameters()}
     np.savez(folder / WEIGHTS_FILE, allow_pickle=False, **arrays)
     (folder / SHAPE_FILE).write_bytes(canonical_json(asdict(shape)))
     return BenchModel(label, shape, folder)
+
+
+def _save_served_graph(graph: ModelProto, path: Path, windows: Sequence[Ids]) -> None:
+    """Write a graph with all that ``quantize`` does by default where parity holds.
+
+    Args:
+        graph: float32, which is changed.
+        path: its file.
+        windows: texts for the ranges of activations and cache.
+    """
+    quantize_normed_products(graph, measure_ranges(graph, windows))
+    quantize_matmuls(graph, QuantizeConfig())
+    save_graph(graph, path)
+    quantize_cache(graph, measure_cache_scales(path, windows))
+    save_graph(graph, path)
 
 
 def random_decoder(shape: DecoderShape, tokenizer: ChatTokenizer) -> Decoder:

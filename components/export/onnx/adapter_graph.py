@@ -1,6 +1,6 @@
 """Adapters (LoRA) added to a served graph: each row computes with the one that it names.
 
-After every adapted matmul ``x @ W`` of the graph, float32 or in blocks of integers:
+After every adapted matmul ``x @ W`` of the graph, float32 or in integers:
 
     x @ W + ((x @ A) * mask) @ B        A [in, ranks], B [ranks, out], mask [b, 1, ranks]
 
@@ -25,6 +25,7 @@ from components.core.errors import ConfigError
 from components.export.onnx.adapter_files import LoraFactors, ServedAdapter
 from components.export.onnx.graph_builder import Array, GraphBuilder, describe_value
 from components.export.onnx.graph_call import ADAPTER_INPUT
+from components.export.onnx.static_activations import PRODUCT, SMOOTHING
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -45,6 +46,11 @@ class _Matmul:
     """A product with a weight in the graph."""
 
     node: NodeProto
+    """The node that gives its output."""
+    source: str
+    """Its input, in float32."""
+    smoothing: Array | None
+    """[in]: what the input is divided by, where the activations are static."""
     inputs: int
     outputs: int
     parts: Mapping[str, slice]
@@ -93,19 +99,20 @@ def add_served_adapters(model: ModelProto, adapters: Sequence[ServedAdapter]) ->
             owners = graph.constant(f"adapters.owners.{len(masks)}", stacked.owners)
             masks[key] = graph.add("Cast", graph.add("Equal", owners, numbers), to=_FLOAT)
         before = len(graph.nodes)
-        _add_update(graph, name, matmul.node, stacked, masks[key])
+        _add_update(graph, name, matmul, stacked, masks[key])
         added[matmul.node.name] = graph.nodes[before:]
     _insert_nodes(model, graph, added)
     return len(added)
 
 
 def _add_update(
-    graph: GraphBuilder, name: str, node: NodeProto, stacked: _StackedFactors, mask: str
+    graph: GraphBuilder, name: str, matmul: _Matmul, stacked: _StackedFactors, mask: str
 ) -> None:
-    """Add the update behind ``node``; what read the node's output reads the sum."""
+    """Add the update behind a product; what read the product's output reads the sum."""
+    node = matmul.node
     down = graph.constant(f"adapters.{name}.down", stacked.down)
     up = graph.constant(f"adapters.{name}.up", stacked.up)
-    low = graph.add("Mul", graph.add("MatMul", node.input[0], down), mask)
+    low = graph.add("Mul", graph.add("MatMul", matmul.source, down), mask)
     output = node.output[0]
     node.output[0] = f"{output}.base"
     graph.add_many("Add", node.output[0], graph.add("MatMul", low, up), outputs=[output])
@@ -134,11 +141,20 @@ def _insert_nodes(
 
 def _find_matmuls(model: ModelProto) -> dict[str, _Matmul]:
     """Name of a weight -> the product with it, but for the head."""
+    from onnx import numpy_helper
+
     sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     widths = _head_widths(model)
+    sources = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    scaled = {n.input[0]: n for n in model.graph.node if n.op_type == "Mul"}
+    smoothing = {
+        tensor.name.removesuffix(SMOOTHING): numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if tensor.name.endswith(SMOOTHING)
+    }
     found = {}
     for node in model.graph.node:
-        if node.op_type not in ("MatMul", "MatMulNBits") or node.input[1] not in sizes:
+        if node.op_type not in ("MatMul", "MatMulNBits", PRODUCT) or node.input[1] not in sizes:
             continue
         weight = node.input[1].removesuffix(".int8")
         if not weight.endswith(".weight") or weight.startswith("lm_head"):
@@ -150,7 +166,11 @@ def _find_matmuls(model: ModelProto) -> dict[str, _Matmul]:
             if node.op_type == "MatMulNBits"
             else sizes[node.input[1]]
         )
-        found[name] = _Matmul(node, inputs, outputs, _split_columns(name, outputs, widths))
+        source = sources.get(node.input[0], node.input[0])
+        parts = _split_columns(name, outputs, widths)
+        if node.op_type == PRODUCT:
+            node = scaled[node.output[0]]
+        found[name] = _Matmul(node, source, smoothing.get(source), inputs, outputs, parts)
     return found
 
 
@@ -217,7 +237,10 @@ def _stack_factors(matmul: _Matmul, adapters: Sequence[ServedAdapter]) -> _Stack
             rank = factors.down.shape[1]
             up = np.zeros((rank, matmul.outputs), dtype=np.float32)
             up[:, columns] = factors.up
-            downs.append(factors.down)
+            down = factors.down
+            if matmul.smoothing is not None:
+                down = down * matmul.smoothing[:, None]
+            downs.append(down)
             ups.append(up)
             owners.append(np.full(rank, number, dtype=np.int64))
     if not downs:

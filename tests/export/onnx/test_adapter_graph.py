@@ -17,6 +17,7 @@ from components.export.onnx.graph_builder import save_graph, weights_of
 from components.export.onnx.onnx_session import OnnxModel
 from components.export.onnx.ragged_runtime import RaggedBatch
 from components.export.onnx.served_graph import served_graph
+from components.export.onnx.static_activations import measure_ranges, quantize_normed_products
 from components.export.quantize import QuantizeConfig, quantize_matmuls, read_onnx_graph
 from models.decoder import Decoder
 from models.shape import DecoderShape, ExpertsShape
@@ -27,9 +28,12 @@ TARGETS = (("all-linear",), ("q_proj", "down_proj"), ("layers.1.self_attn.v_proj
 RANKS = (4, 7, 2)
 
 
-def save_base(decoder: Decoder, path: Path, *, int8: bool) -> None:
+def save_base(decoder: Decoder, path: Path, *, int8: bool, static: bool = False) -> None:
     graph = served_graph(weights_of(decoder))
     if int8:
+        if static:
+            windows = [np.array(text) for text in texts(6)]
+            quantize_normed_products(graph, measure_ranges(graph, windows))
         quantize_matmuls(graph, QuantizeConfig())
     save_graph(graph, path)
 
@@ -90,12 +94,12 @@ def test_three_adapters_and_the_base_in_one_batch_are_their_merged_models(
     assert np.abs(logits[0] - expected(decoder, rows[0][1])).max() > 0.1
 
 
-@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize(("int8", "static"), [(False, False), (True, False), (True, True)])
 def test_a_batch_answers_as_single_rows_and_as_the_base_without_adapters(
-    tmp_path: Path, decoder: Decoder, folders: list[Path], int8: bool
+    tmp_path: Path, decoder: Decoder, folders: list[Path], int8: bool, static: bool
 ) -> None:
     path = tmp_path / "model.onnx"
-    save_base(decoder, path, int8=int8)
+    save_base(decoder, path, int8=int8, static=static)
     model = open_adapted(path, folders)
     rows = list(zip((0, 1, 2, 3, 0), texts(5), strict=True))
     for row, found in zip(rows, decode(model, rows), strict=True):
@@ -107,10 +111,11 @@ def test_a_batch_answers_as_single_rows_and_as_the_base_without_adapters(
             assert (single == plain).all()
 
 
+@pytest.mark.parametrize("static", [False, True])
 def test_over_int8_an_adapter_mostly_answers_as_the_merged_model(
-    tmp_path: Path, decoder: Decoder, merged: list[Decoder], folders: list[Path]
+    tmp_path: Path, decoder: Decoder, merged: list[Decoder], folders: list[Path], static: bool
 ) -> None:
-    save_base(decoder, tmp_path / "model.onnx", int8=True)
+    save_base(decoder, tmp_path / "model.onnx", int8=True, static=static)
     model = open_adapted(tmp_path / "model.onnx", folders)
     agreed = total = 0
     for text in texts(8):

@@ -17,6 +17,7 @@ from components.export.onnx.onnx_session import OnnxModel
 from components.export.onnx.plain_graph import plain_graph
 from components.export.onnx.ragged_runtime import IDLE, RaggedBatch
 from components.export.onnx.served_graph import served_graph
+from components.export.onnx.static_activations import measure_ranges, quantize_normed_products
 from components.export.quantize import QuantizeConfig, quantize_matmuls
 from models.decoder import Decoder
 from serving.engine.scheduler import size_chunk
@@ -104,11 +105,14 @@ def test_pieces_of_any_lengths_may_share_a_call(decoder: Decoder, served: OnnxMo
     assert close(found[1], alone(decoder, b)[1:])
 
 
+@pytest.mark.parametrize("static", [False, True])
 @pytest.mark.parametrize("length", [2, 17, 33, 40])
 def test_where_a_prompt_is_cut_changes_no_bit(
-    decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+    decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, static: bool
 ) -> None:
     graph = served_graph(weights_of(decoder))
+    if static:
+        quantize_normed_products(graph, measure_ranges(graph, [text(1, 40)]))
     quantize_matmuls(graph, QuantizeConfig(block=16, head_block=16))
     save_graph(graph, tmp_path / "model.onnx")
     served = OnnxModel(tmp_path / "model.onnx", threads=1)
