@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,10 @@ from components.core.process.process_tree import is_running_since
 from components.core.progress import Progress
 from components.core.store.artifact import canonical_json
 from flows.runner.runner import StepResult
+
+_beginning = threading.Lock()
+"""Held from the choice of a record's file until it is there: names hold the process id, so only
+runs of one process can choose the same. No reader ever sees an empty record."""
 
 
 class RunRecord:
@@ -40,18 +45,19 @@ class RunRecord:
         """Title of the run until it has a model version."""
         with explain_full_disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self.path = _claim_file(folder, f"{self.title}-{os.getpid()}")
-        self.identifier = self.path.stem
-        self._content: dict[str, Any] = {
-            "run": self.identifier,
-            "preset": preset,
-            "name": name,
-            "started": started.isoformat(timespec="seconds"),
-            "state": "running",
-            "process": os.getpid(),
-            "steps": [],
-        }
-        self._write()
+        with _beginning:
+            self.path = _find_free_file(folder, f"{self.title}-{os.getpid()}")
+            self.identifier = self.path.stem
+            self._content: dict[str, Any] = {
+                "run": self.identifier,
+                "preset": preset,
+                "name": name,
+                "started": started.isoformat(timespec="seconds"),
+                "state": "running",
+                "process": os.getpid(),
+                "steps": [],
+            }
+            self._write()
 
     def started(self, name: str) -> None:
         self._content["at"] = name
@@ -103,16 +109,11 @@ class RunRecord:
             write_atomically(self.path, canonical_json(self._content))
 
 
-def _claim_file(folder: Path, stem: str) -> Path:
-    """New file of a record; numbered where one process begins several runs in a second."""
-    for number in itertools.count(1):
-        path = folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")
-        try:
-            path.touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        return path
-    raise AssertionError("unreachable")
+def _find_free_file(folder: Path, stem: str) -> Path:
+    """File of a record; numbered where one process begins several runs in a second."""
+    numbered = (folder / f"{stem}-{number}.json" for number in itertools.count(2))
+    paths = itertools.chain([folder / f"{stem}.json"], numbered)
+    return next(path for path in paths if not path.exists())
 
 
 def repeat_fields(config: BaseModel, target: str, sets: Sequence[str]) -> dict[str, Any]:
