@@ -27,6 +27,7 @@ API = ("modelmill", "flows", "serving", "components", "models")
 DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INDEX = re.compile(r"(\]\((?:\.\./)*)README\.md(?=[)#])")
 """Links to the README, which is the site's index. Folders have a README of their own."""
+LINK = re.compile(r"(?<=\]\()(?!https?:)[\w./-]+(?=\))")
 
 
 def lay_out_pages(source: Path) -> None:
@@ -43,6 +44,7 @@ def lay_out_pages(source: Path) -> None:
     (source / "README.md").rename(source / "index.md")
     for page in sorted(source.rglob("*.md")):
         text = page.read_text(encoding="utf-8")
+        text = LINK.sub(lambda link, page=page: _name_page(link[0], page.parent), text)
         depth = len(page.relative_to(source).parts) - 1
         if depth != 2 or page.name != "README.md":
             text = INDEX.sub(r"\1index.md", text)
@@ -50,6 +52,12 @@ def lay_out_pages(source: Path) -> None:
     with (source / "index.md").open("a", encoding="utf-8") as file:
         file.write(_contents(source))
     _write_api(source / "api")
+
+
+def _name_page(link: str, folder: Path) -> str:
+    """A link to a folder, which a code host shows by its README, as one to that page."""
+    readme = f"{link.rstrip('/')}/README.md"
+    return readme if (folder / readme).is_file() else link
 
 
 def _draw_diagrams(text: str, source: Path, depth: int) -> str:
@@ -111,7 +119,10 @@ def _write_api(folder: Path) -> None:
         for module in modules:
             if module != package:
                 lines += [f"``{module}``", "-" * (len(module) + 4), ""]
-            lines += [f".. automodule:: {module}", ""]
+            lines.append(f".. automodule:: {module}")
+            if module == "modelmill":  # what it takes from other modules stands with them
+                lines.append("   :ignore-module-all:")
+            lines.append("")
         (folder / f"{package}.rst").write_text("\n".join(lines), encoding="utf-8")
     intro = "The API from docstrings: ``modelmill`` is public, the rest is for who changes it."
     entries = [f"   {package}" for package in packages]

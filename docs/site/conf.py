@@ -18,7 +18,7 @@ extensions = [
     "sphinx.ext.autodoc",
 ]
 root_doc = "index"
-exclude_patterns = ["docs/site/**"]
+exclude_patterns = ["docs/site/**", "examples/own_pages/pages/**"]  # the latter: input of a run
 
 # Anchors as GitHub makes them, down to the headings that pages link to.
 myst_heading_anchors = 4
