@@ -81,6 +81,21 @@ def take_anything(config: StageConfig, text: str, work: Workdir) -> Report:
     return work.seal(Report)
 
 
+def write_nothing(config: StageConfig, work: Workdir) -> Report:
+    """A stage that seals no report."""
+    return work.seal(Report)
+
+
+def seal_scores(config: StageConfig, work: Workdir) -> Report:
+    """A stage that seals another kind than it promises."""
+    return work.seal(Scores)  # type: ignore[return-value]
+
+
+def seal_any(config: StageConfig, work: Workdir) -> Artifact:
+    """A stage that promises no kind."""
+    return work.seal(Report)
+
+
 def make_nothing(config: StageConfig, work: Workdir) -> None:
     """A stage without a result."""
 
@@ -172,6 +187,12 @@ def test_an_artifact_is_found_by_the_beginning_of_its_name(here: Settings, corpu
         (make_nothing, None, {}, "make_nothing: its return is not annotated as a kind of Artifact"),
         (take_anything, None, {}, "take_anything: text is not annotated as a kind of Artifact"),
         (forget_to_seal, None, {}, "forget_to_seal: returned NoneType: return what work.seal(KIND)"),
+        (write_nothing, None, {}, "write_nothing: seals Report, and work.folder holds no report.json"),
+        (seal_scores, None, {}, "seal_scores: seals Scores, and its return is annotated as Report"),
+        (seal_any, None, {}, "seal_any: its return is annotated as Artifact: name its kind"),
+        (count_words, None, {"corpus": {"a": "x"}}, "corpus takes one artifact, and was given a"),
+        (sum_reports, None, {"reports": "x"}, "reports takes several: give a mapping, reports={NAME"),
+        (sum_reports, None, {"reports": {1: "x"}}, "reports: the names of its artifacts must be"),
         (count_words, {"at_least": 0}, {}, "at_least: given 0: must be at least 1"),
         (count_words, {"at_most": 1}, {}, "at_most: unknown field"),
         (count_words, StageConfig(), {}, "config: given StageConfig: must be a WordsConfig"),
