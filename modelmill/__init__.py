@@ -337,4 +337,6 @@ def _settings(home: str | PathLike[str] | None) -> Settings:
     """Settings of the workspace; Prefect reads its environment when it is imported, so first."""
     from components.core.settings import load_settings
 
+    if not isinstance(home, str | PathLike | None):
+        raise ConfigError(f"home: given {home!r}: give the folder of a workspace")
     return load_settings(None if home is None else Path(home))

@@ -70,6 +70,8 @@ def run_own_stage(settings: Settings, call: StageCall) -> StoredArtifact:
         ConfigError: the function is no stage or cannot be keyed, or config or inputs do not fit.
         MillError: the stage failed.
     """
+    if not isinstance(call.name, str):
+        raise ConfigError(f"name: given {call.name!r}: must be a text")
     name = call.name or getattr(call.function, "__name__", "stage")
     signature = _read_signature(call.function)
     config = _make_config(signature.config, call.config)
@@ -152,7 +154,7 @@ def _make_config(kind: type[C], given: StageConfig | Mapping[str, Any] | None) -
         raise ConfigError(
             f"config: {kind.__name__} has fields without a default: give one made of its class"
         ) from error
-    return overlay_config(base, {}, assignments_of(given))
+    return overlay_config(base, {}, assignments_of(given, "config"))
 
 
 def _find_inputs(

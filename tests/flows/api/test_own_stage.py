@@ -81,6 +81,17 @@ def take_anything(config: StageConfig, text: str, work: Workdir) -> Report:
     return work.seal(Report)
 
 
+def return_none(table: pa.Table) -> pa.Table:
+    """A shard's function with a mistake."""
+    return None
+
+
+def score_none(config: StageConfig, corpus: Corpus, work: Workdir) -> Scores:
+    """A stage whose shards come to nothing."""
+    map_shards(work, work.artifact_folder(corpus), return_none)
+    return work.seal(Scores)
+
+
 def write_nothing(config: StageConfig, work: Workdir) -> Report:
     """A stage that seals no report."""
     return work.seal(Report)
@@ -212,6 +223,11 @@ def test_a_mistake_is_one_line_before_anything_is_written(
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list(here.home.glob("store/sealed/*"))
+
+
+def test_a_shard_that_comes_to_nothing_is_one_line(here: Settings, corpus: Corpus) -> None:
+    with pytest.raises(ConfigError, match=r"return_none returned NoneType: return a pyarrow.Table"):
+        run(here, score_none, corpus=corpus)
 
 
 def test_an_artifact_of_another_workspace_is_refused(here: Settings, corpus: Corpus) -> None:
