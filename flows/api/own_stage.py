@@ -22,6 +22,7 @@ from components.core.store.executor import Executor, InlineExecutor, ProcessExec
 from components.core.store.store import CODE_FILE, Store
 from components.core.store.workdir import Workdir
 from components.core.workspace_layout import mark_layout
+from flows.api.caller_words import name_fields_alone
 from flows.api.library_run import make_console
 from flows.api.own_code import OwnCodeIndex, is_first_party
 from flows.api.own_thread import call_beside_loop
@@ -154,7 +155,9 @@ def _make_config(kind: type[C], given: StageConfig | Mapping[str, Any] | None) -
         raise ConfigError(
             f"config: {kind.__name__} has fields without a default: give one made of its class"
         ) from error
-    return overlay_config(base, {}, assignments_of(given, "config"))
+    sets = assignments_of(given, "config")
+    with name_fields_alone(sets):
+        return overlay_config(base, {}, sets)
 
 
 def _find_inputs(

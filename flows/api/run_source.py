@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
+from flows.api.caller_words import name_fields_alone
 from flows.configs.presets import PRESETS
 from flows.configs.target_config import complete_config, read_target
 from flows.configs.text_run import TextRun
@@ -49,7 +50,8 @@ def read_source(source: Source, overrides: Overrides, settings: Settings) -> Run
     """
     sets = assignments_of(overrides)
     if isinstance(source, TextRun):
-        config = complete_config(source, sets, settings)
+        with name_fields_alone(sets):
+            config = complete_config(source, sets, settings)
         return RunSource(f"{source.name} (a config object)", sets, config)
     if isinstance(source, Mapping):
         values = dict(source)
@@ -67,7 +69,9 @@ def read_source(source: Source, overrides: Overrides, settings: Settings) -> Run
             f"source: given {type(source).__name__}: give a preset, a YAML file, a mapping or a "
             "TextRun"
         )
-    return RunSource(target, sets, read_target(target, sets, settings))
+    with name_fields_alone(sets):
+        config = read_target(target, sets, settings)
+    return RunSource(target, sets, config)
 
 
 def assignments_of(overrides: Overrides, argument: str = "overrides") -> list[str]:
