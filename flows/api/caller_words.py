@@ -47,8 +47,7 @@ def reword_error(error: MillError, home: object) -> None:
     for pattern, argument in _PATTERNS:
         line = pattern.sub(argument, line)
     if home is not None:
-        given = " ".join(f"MODELMILL_HOME={home}".split())
-        line = line.replace(given, given.replace("MODELMILL_HOME", "home", 1))
+        line = line.replace("MODELMILL_HOME=", "home=")
         line = line.replace("set MODELMILL_HOME to", "set home to")
     if line != str(error):
         error.args = (line,)

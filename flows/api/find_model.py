@@ -93,6 +93,11 @@ def _check_reference(argument: str, given: object) -> None:
             f"{argument}: given {given!r}: give NAME@ALIAS, NAME/VERSION, a digest, an artifact or "
             "a folder"
         )
+    try:
+        if not isinstance(given, StoredArtifact):
+            Path(given).exists()
+    except OSError as error:  # a name that is too long
+        raise ConfigError(f"{argument}: given {str(given)[:80]!r}: {error.strerror}") from error
 
 
 def _list_models(settings: Settings) -> str:

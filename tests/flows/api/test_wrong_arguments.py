@@ -87,6 +87,19 @@ def test_a_wrong_argument_of_a_call_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "a" * 5000])
+def test_a_name_that_no_file_system_takes_is_one_line(name: str, tmp_path: Path) -> None:
+    for call in (
+        lambda: modelmill.artifact("0" * 12, home=name),
+        lambda: modelmill.plan(f"{name}.yaml", home=tmp_path),
+        lambda: modelmill.load(name, home=tmp_path),
+        lambda: modelmill.load(tmp_path, tokenizer=name, home=tmp_path),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
 def test_a_home_that_is_no_folder_is_named() -> None:
     with pytest.raises(ConfigError, match="home: given 5: give the folder of a workspace"):
         modelmill.artifact("0" * 12, home=5)  # type: ignore[arg-type]
