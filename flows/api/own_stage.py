@@ -239,7 +239,8 @@ def _check_result(function: Component, name: str, kind: type[Artifact]) -> Compo
 
     @functools.wraps(function)
     def checked(*arguments: Any, work: Workdir, **inputs: Any) -> Artifact:
-        work.required_files = KIND_FILES.get(kind) or REQUIRED_FILES.get(kind, ())
+        if not is_first_party(function.__module__):  # which know what they seal
+            work.required_files = KIND_FILES.get(kind) or REQUIRED_FILES.get(kind, ())
         made = function(*arguments, **inputs, work=work)
         if not isinstance(made, Artifact):
             raise ConfigError(

@@ -138,6 +138,21 @@ def test_a_stage_seals_the_kind_that_it_promises(store: Store) -> None:
     assert not list(store.root.glob("sealed/*"))
 
 
+def test_a_folder_that_cannot_be_copied_is_one_line(store: Store, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "note.txt").write_text("a")
+    (given / "broken").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"given/broken: cannot be copied into the store: ") as told:
+        store.adopt_files(given, Corpus)
+    assert "\n" not in str(told.value)
+    assert not list(store.root.glob("partial/*"))
+    (given / "broken").unlink()
+    os.mkfifo(given / "pipe")
+    with pytest.raises(DataError, match=r"given/pipe. is a named pipe"):
+        store.adopt_files(given, Corpus)
+
+
 def test_a_stage_seals_once(work: Workdir) -> None:
     work.seal(Report)
     with pytest.raises(ConfigError, match="component: has sealed already"):
