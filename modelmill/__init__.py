@@ -29,6 +29,8 @@ from components.core.errors import (
     TrainingDiverged,
     TransientError,
 )
+from components.core.process.import_interrupts import deliver_between_imports
+from modelmill.library_call import library_call
 
 if TYPE_CHECKING:
     from components.clean.select import SelectConfig, select
@@ -119,7 +121,7 @@ _PLACES = {name: module for module, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'modelmill' has no attribute {name!r}")
-    value = getattr(import_module(_PLACES[name]), name)
+    value = getattr(deliver_between_imports(lambda: import_module(_PLACES[name])), name)
     globals()[name] = value
     return value
 
@@ -128,6 +130,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+@library_call
 def run(
     source: Source,
     overrides: Overrides = None,
@@ -169,6 +172,7 @@ def run(
     return run_pipeline(_settings(home), request)
 
 
+@library_call
 def plan(
     source: Source, overrides: Overrides = None, *, home: str | PathLike[str] | None = None
 ) -> Plan:
@@ -193,6 +197,7 @@ def plan(
     return plan_pipeline(_settings(home), source, overrides)
 
 
+@library_call
 def stage(
     function: Callable[..., Artifact],
     config: StageConfig | Mapping[str, Any] | None = None,
@@ -237,6 +242,7 @@ def stage(
     return run_own_stage(_settings(home), call)
 
 
+@library_call
 def artifact(name: str, *, home: str | PathLike[str] | None = None) -> StoredArtifact:
     """Find a sealed artifact by its name (``sealed/KEY``) or the beginning of its key or digest.
 
@@ -258,6 +264,7 @@ def artifact(name: str, *, home: str | PathLike[str] | None = None) -> StoredArt
     return find_artifact(_settings(home), name)
 
 
+@library_call
 def load(
     reference: Reference,
     *,
@@ -292,6 +299,7 @@ def load(
     return load_chat_model(_settings(home), reference, tokenizer, device)
 
 
+@library_call
 def chat(
     reference: Reference,
     messages: Messages,
@@ -329,4 +337,6 @@ def _settings(home: str | PathLike[str] | None) -> Settings:
     """Settings of the workspace; Prefect reads its environment when it is imported, so first."""
     from components.core.settings import load_settings
 
+    if not isinstance(home, str | PathLike | None):
+        raise ConfigError(f"home: given {home!r}: give the folder of a workspace")
     return load_settings(None if home is None else Path(home))

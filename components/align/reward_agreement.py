@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
 from components.core.stats.figures import Figure, correlation_interval, ratio_interval
@@ -125,7 +123,7 @@ def read_correlation(folder: Path) -> Figure:
     """
     try:
         return Figure(**json.loads((folder / REWARD_FILE).read_bytes())[CORRELATION])
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, DataError) as error:
         raise DataError(
             f"{folder.name}: {REWARD_FILE} does not say how well the reward model agrees with the "
             f"principles ({error}): train it again with modelmill stage reward"

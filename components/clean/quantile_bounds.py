@@ -59,7 +59,7 @@ def measure_quantile_bounds(
             for name, quantile in rule.quantiles.items():
                 bound, column = _names_in_scores(rule, name)
                 quantiles[bound] = quantile
-                values = shard.scores[rule.roles[0]][column].to_numpy().astype(np.float64)[rows]
+                values = shard.numbers(rule.roles[0], column)[rows]
                 parts = dict(zip(names.tolist(), np.split(values[order], edges), strict=False))
                 for group, chosen in {**parts, WHOLE_CORPUS: values}.items():
                     scores.setdefault((bound, group), []).append(chosen[~np.isnan(chosen)])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from components.core.config.stage_config import StageConfig
+from components.core.errors import DataError
 from components.text.spans import Span
 
 SpanAction = Literal["redact", "keep", "drop", "cut"]
@@ -37,11 +38,37 @@ class ScoredShard:
     """Bound as ``role.min_x`` -> its value for each document; NaN where there is none."""
 
     def column(self, role: str, name: str) -> list[Any]:
-        """Values of a column of ``role``; None for every document where the role is not given."""
+        """Values of a column of ``role``; None for every document where the role is not given.
+
+        Raises:
+            DataError: the scores of the role hold no such column.
+        """
         if role not in self.scores:
             return [None] * len(self.documents)
-        values: list[Any] = self.scores[role][name].to_pylist()
+        values: list[Any] = self._scored_column(role, name).to_pylist()
         return values
+
+    def numbers(self, role: str, name: str) -> NDArray[np.float64]:
+        """Values of a column of numbers; NaN where one is null.
+
+        Raises:
+            DataError: the scores of the role hold no such column, or none of numbers.
+        """
+        column = self._scored_column(role, name)
+        try:
+            values: NDArray[np.float64] = column.to_numpy().astype(np.float64)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise DataError(
+                f"scores {role}: column {name!r} is of type {column.type}, and bounds need numbers"
+            ) from error
+        return values
+
+    def _scored_column(self, role: str, name: str) -> pa.ChunkedArray:
+        table = self.scores[role]
+        if name not in table.column_names:
+            held = ", ".join(table.column_names)
+            raise DataError(f"scores {role}: hold no column {name!r}; they hold {held}")
+        return table[name]
 
 
 @dataclass(frozen=True)
@@ -181,7 +208,7 @@ class BoundsRule(Rule):
         return [
             compare_with_bounds(
                 f"{role}.{column}",
-                shard.scores[role][column].to_numpy().astype(np.float64),
+                shard.numbers(role, column),
                 sides.get("min"),
                 sides.get("max"),
             )

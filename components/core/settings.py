@@ -213,8 +213,11 @@ def workspace_home(configured: str | None) -> Path:
             if configured
             else _default_checkout() / ".modelmill"
         )
-    except RuntimeError as error:  # of ~user where there is no such user
-        raise ConfigError(f"MODELMILL_HOME={configured}: {error}".rstrip(".")) from error
+        home.exists()
+    except (RuntimeError, OSError, ValueError) as error:  # no such ~user; no path of a file system
+        given = str(configured).encode(errors="backslashreplace").decode()
+        problem = getattr(error, "strerror", None) or error
+        raise ConfigError(f"MODELMILL_HOME={given}: {problem}".rstrip(".")) from error
     shown = _shown_home(home, configured)
     for character, name in _FORBIDDEN_IN_HOME.items():
         if character in str(home):

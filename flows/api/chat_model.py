@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +118,9 @@ class ChatModel:
         Example:
             >>> model.generate("json.dumps(obj) ", seed=1)  # doctest: +SKIP
         """
+        if not isinstance(text, str):
+            raise ConfigError(f"text: given {text!r}: must be a text")
+        _check_signs("text", text)
         prompt = [self.tokenizer.separator_id, *self.tokenizer.encode_text(text)]
         stops = (self.tokenizer.separator_id, *self.tokenizer.stop_ids)
         sample = self._sample(prompt, stops, temperature, seed, max_tokens)
@@ -133,8 +138,7 @@ class ChatModel:
 
         from models.generate import generate_answers
 
-        if not 0 <= temperature <= 2:
-            raise ConfigError(f"temperature: given {temperature}: must be from 0 to 2")
+        _check_sampling(temperature, seed, max_tokens)
         left = self.context - len(prompt)
         if left < 1:
             raise ConfigError(
@@ -150,13 +154,13 @@ class ChatModel:
         if seed is None:
             generator.seed()
         else:
-            generator.manual_seed(seed)
+            generator.manual_seed(int(seed))
         (answer,) = generate_answers(
             self.module,
             [prompt],
-            max_new=min(DEFAULT_TOKENS, left) if max_tokens is None else max_tokens,
+            max_new=min(DEFAULT_TOKENS, left) if max_tokens is None else int(max_tokens),
             stop_ids=stop_ids,
-            temperature=temperature,
+            temperature=float(temperature),
             generator=generator,
         )
         return answer
@@ -164,6 +168,34 @@ class ChatModel:
     def __repr__(self) -> str:
         named = self.version or (self.digest or str(self.folder))[:24]
         return f"<model {named}: {self.shape.parameters:,} parameters, context {self.context}>"
+
+
+def _check_sampling(temperature: object, seed: object, max_tokens: object) -> None:
+    """Refuse values of another type, and those out of torch's bounds."""
+    is_number = not isinstance(temperature, bool) and isinstance(temperature, Real)
+    if not is_number or not 0 <= temperature <= 2:  # type: ignore[operator]
+        raise ConfigError(f"temperature: given {temperature!r}: must be a number from 0 to 2")
+    for name, value in (("seed", seed), ("max_tokens", max_tokens)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+            raise ConfigError(f"{name}: given {value!r}: must be a whole number, or None")
+    if isinstance(seed, Integral) and not -(2**63) <= int(seed) < 2**64:
+        raise ConfigError(f"seed: given {seed}: must be from -2^63 to 2^64 - 1")
+
+
+def _check_signs(name: str, value: object) -> None:
+    """Refuse what no JSON in UTF-8 could hold, which neither template nor tokenizer reads."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=_plain_mapping).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{name}: holds half of a surrogate pair, which is no text") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{name}: must be what JSON can hold: {error}") from error
+
+
+def _plain_mapping(value: object) -> dict[Any, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a {type(value).__name__} is none")
 
 
 def _check_messages(messages: Any) -> Sequence[Message]:
@@ -174,6 +206,7 @@ def _check_messages(messages: Any) -> Sequence[Message]:
     for at, message in enumerate(messages):
         if not isinstance(message, Mapping):
             raise ConfigError(f"messages.{at}: must be a mapping with role and content")
+    _check_signs("messages", list(messages))
     return messages
 
 
@@ -192,6 +225,8 @@ def load_chat_model(
         ConfigError: there is no such model, or no such device.
         DataError: a file of it is damaged.
     """
+    if not isinstance(device, str):
+        raise ConfigError(f"device: given {device!r}: give torch's name of it, such as cuda")
     files = find_model(settings, reference, tokenizer)
     words, module = files.read_tokenizer(), files.read_module()
     if words.vocabulary != module.shape.vocabulary:

@@ -57,9 +57,14 @@ def find_model(settings: Settings, reference: Reference, tokenizer: Reference | 
     Raises:
         ConfigError: there is no such model; names what there is.
     """
+    _check_reference("reference", reference)
+    if tokenizer is not None:
+        _check_reference("tokenizer", tokenizer)
     given = None if tokenizer is None else _folder_of(settings, tokenizer)
     if isinstance(reference, str):
         models = {entry.model for entry in list_versions(settings)}
+        if reference.endswith("@"):
+            raise ConfigError(f"{reference}: no alias after @; {_list_models(settings)}")
         names_model = re.split("[@/]", reference, maxsplit=1)[0] in models
         if names_model or ("@" in reference and not Path(reference).exists()):
             entry = choose_version(settings, reference)
@@ -80,6 +85,19 @@ def find_model(settings: Settings, reference: Reference, tokenizer: Reference | 
         f"{reference}: {folder} holds no model: {BUNDLE_FILE} of a bundle, {SHAPE_FILE} of a "
         f"checkpoint or {CONFIG_FILE} as transformers saves one"
     )
+
+
+def _check_reference(argument: str, given: object) -> None:
+    if not isinstance(given, str | PathLike | StoredArtifact) or given == "":
+        raise ConfigError(
+            f"{argument}: given {given!r}: give NAME@ALIAS, NAME/VERSION, a digest, an artifact or "
+            "a folder"
+        )
+    try:
+        if not isinstance(given, StoredArtifact):
+            Path(given).exists()
+    except OSError as error:  # a name that is too long
+        raise ConfigError(f"{argument}: given {str(given)[:80]!r}: {error.strerror}") from error
 
 
 def _list_models(settings: Settings) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from components.collect.scrape_config import ScrapeConfig
 from components.core.action import Action, Workspace
@@ -20,7 +20,9 @@ from components.core.settings import Settings
 from components.core.store.artifact import Artifact, component_name
 from components.core.store.executor import Executor, InlineExecutor, ProcessExecutor
 from components.core.store.store import CODE_FILE, Store
+from components.core.store.workdir import Workdir
 from components.core.workspace_layout import mark_layout
+from flows.api.caller_words import name_fields_alone
 from flows.api.library_run import make_console
 from flows.api.own_code import OwnCodeIndex, is_first_party
 from flows.api.own_thread import call_beside_loop
@@ -28,7 +30,7 @@ from flows.api.run_source import assignments_of
 from flows.api.stored_artifact import StoredArtifact, find_artifact
 from flows.configs.budget_checks import refuse_stage_budget
 from flows.configs.constitution_checks import try_constitutions
-from flows.pipelines.input_kinds import check_input_kind
+from flows.pipelines.input_kinds import KIND_FILES, REQUIRED_FILES, check_input_kind
 from flows.runner.progress_display import ProgressDisplay
 from flows.runner.run_pipeline import make_source_resolver
 from flows.runner.runner import StoreRunner
@@ -57,6 +59,9 @@ class _Signature:
     config: type[StageConfig]
     roles: dict[str, type[Artifact]]
     optional: frozenset[str]
+    several: frozenset[str]
+    """Roles that take a mapping of artifacts."""
+    made: type[Artifact]
 
 
 def run_own_stage(settings: Settings, call: StageCall) -> StoredArtifact:
@@ -66,6 +71,8 @@ def run_own_stage(settings: Settings, call: StageCall) -> StoredArtifact:
         ConfigError: the function is no stage or cannot be keyed, or config or inputs do not fit.
         MillError: the stage failed.
     """
+    if not isinstance(call.name, str):
+        raise ConfigError(f"name: given {call.name!r}: must be a text")
     name = call.name or getattr(call.function, "__name__", "stage")
     signature = _read_signature(call.function)
     config = _make_config(signature.config, call.config)
@@ -80,7 +87,7 @@ def run_own_stage(settings: Settings, call: StageCall) -> StoredArtifact:
         display = ProgressDisplay(make_console(call.show))
         with closing(_make_executor(call.function)) as executor:
             runner = StoreRunner(store, Workspace(settings), executor=executor, listener=display)
-            component = _check_result(call.function, name)
+            component = _check_result(call.function, name, signature.made)
             if isinstance(config, ScrapeConfig):
                 made = runner.source(name, component, config, make_source_resolver())
             else:
@@ -115,6 +122,8 @@ def _read_signature(function: Component) -> _Signature:
         )
     if not (isinstance(made, type) and issubclass(made, Artifact)):
         raise ConfigError(f"{name}: its return is not annotated as a kind of Artifact")
+    if made is Artifact:
+        raise ConfigError(f"{name}: its return is annotated as Artifact: name its kind, as Report")
     roles: dict[str, type[Artifact]] = {}
     for role in parameters:
         kinds = [k for k in (hints.get(role), *get_args(hints.get(role))) if _is_kind(k)]
@@ -122,11 +131,17 @@ def _read_signature(function: Component) -> _Signature:
             raise ConfigError(f"{name}: {role} is not annotated as a kind of Artifact")
         roles |= {role: kinds[0]} if kinds else {}
     optional = {role for role, p in parameters.items() if p.default is not inspect.Parameter.empty}
-    return _Signature(config, roles, frozenset(optional))
+    several = {role for role in roles if _takes_mapping(hints[role])}
+    return _Signature(config, roles, frozenset(optional), frozenset(several), made)
 
 
 def _is_kind(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, Artifact)
+
+
+def _takes_mapping(hint: Any) -> bool:
+    origin = get_origin(hint)
+    return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
 def _make_config(kind: type[C], given: StageConfig | Mapping[str, Any] | None) -> StageConfig:
@@ -140,7 +155,9 @@ def _make_config(kind: type[C], given: StageConfig | Mapping[str, Any] | None) -
         raise ConfigError(
             f"config: {kind.__name__} has fields without a default: give one made of its class"
         ) from error
-    return overlay_config(base, {}, assignments_of(given))
+    sets = assignments_of(given, "config")
+    with name_fields_alone(sets):
+        return overlay_config(base, {}, sets)
 
 
 def _find_inputs(
@@ -162,6 +179,16 @@ def _find_inputs(
     missing = [r for r in signature.roles if r not in given and r not in signature.optional]
     if missing:
         raise ConfigError(f"{stage}: {', '.join(missing)} missing; it takes {listing}")
+
+    for role, value in given.items():
+        if role in signature.several and not isinstance(value, Mapping):
+            raise ConfigError(
+                f"{stage}: {role} takes several: give a mapping, {role}={{NAME: ARTIFACT}}"
+            )
+        if role not in signature.several and isinstance(value, Mapping):
+            raise ConfigError(f"{stage}: {role} takes one artifact, and was given a mapping")
+        if isinstance(value, Mapping) and not all(isinstance(inner, str) for inner in value):
+            raise ConfigError(f"{stage}: {role}: the names of its artifacts must be texts")
 
     def find(role: str, value: StageInput) -> Artifact:
         kind = signature.roles[role.partition(".")[0]]
@@ -207,12 +234,14 @@ def _make_executor(function: Component) -> Executor:
     return InlineExecutor()
 
 
-def _check_result(function: Component, name: str) -> Component:
-    """The function, refusing a result that no ``work.seal`` made."""
+def _check_result(function: Component, name: str, kind: type[Artifact]) -> Component:
+    """The function, refusing a result that no ``work.seal`` made, or without its kind's files."""
 
     @functools.wraps(function)
-    def checked(*arguments: Any, **inputs: Any) -> Artifact:
-        made = function(*arguments, **inputs)
+    def checked(*arguments: Any, work: Workdir, **inputs: Any) -> Artifact:
+        if not is_first_party(function.__module__):  # which know what they seal
+            work.required_files = KIND_FILES.get(kind) or REQUIRED_FILES.get(kind, ())
+        made = function(*arguments, **inputs, work=work)
         if not isinstance(made, Artifact):
             raise ConfigError(
                 f"{name}: returned {type(made).__name__}: return what work.seal(KIND) gives"

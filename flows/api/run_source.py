@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
+from flows.api.caller_words import name_fields_alone
 from flows.configs.presets import PRESETS
 from flows.configs.target_config import complete_config, read_target
 from flows.configs.text_run import TextRun
@@ -49,7 +50,8 @@ def read_source(source: Source, overrides: Overrides, settings: Settings) -> Run
     """
     sets = assignments_of(overrides)
     if isinstance(source, TextRun):
-        config = complete_config(source, sets, settings)
+        with name_fields_alone(sets):
+            config = complete_config(source, sets, settings)
         return RunSource(f"{source.name} (a config object)", sets, config)
     if isinstance(source, Mapping):
         values = dict(source)
@@ -59,7 +61,7 @@ def read_source(source: Source, overrides: Overrides, settings: Settings) -> Run
                 f"preset: given {target!r}: must name the preset that the mapping changes: "
                 f"{', '.join(PRESETS)}"
             )
-        sets = [*assignments_of(values), *sets]
+        sets = [*assignments_of(values, "source"), *sets]
     elif isinstance(source, str | PathLike):
         target = str(source)
     else:
@@ -67,11 +69,17 @@ def read_source(source: Source, overrides: Overrides, settings: Settings) -> Run
             f"source: given {type(source).__name__}: give a preset, a YAML file, a mapping or a "
             "TextRun"
         )
-    return RunSource(target, sets, read_target(target, sets, settings))
+    with name_fields_alone(sets):
+        config = read_target(target, sets, settings)
+    return RunSource(target, sets, config)
 
 
-def assignments_of(overrides: Overrides) -> list[str]:
+def assignments_of(overrides: Overrides, argument: str = "overrides") -> list[str]:
     """``field=value`` for every override; those of nested mappings with dotted fields.
+
+    Args:
+        overrides: a mapping, or assignments.
+        argument: name of the caller's argument, for messages.
 
     Raises:
         ConfigError: a name is no field's, or a value none that YAML can hold; names the field.
@@ -79,21 +87,23 @@ def assignments_of(overrides: Overrides) -> list[str]:
     if overrides is None:
         return []
     if isinstance(overrides, Mapping):
-        return [f"{field}={_write_value(field, value)}" for field, value in _leaves(overrides)]
-    if isinstance(overrides, str) or not all(isinstance(text, str) for text in overrides):
+        leaves = _leaves(overrides, argument)
+        return [f"{field}={_write_value(field, value, argument)}" for field, value in leaves]
+    is_list = isinstance(overrides, Sequence) and not isinstance(overrides, str | bytes)
+    if not is_list or not all(isinstance(text, str) for text in overrides):
         raise ConfigError(
-            f"overrides: given {overrides!r}: give a mapping, or a list of texts field=value"
+            f"{argument}: given {overrides!r}: give a mapping, or a list of texts field=value"
         )
     return list(overrides)
 
 
-def _leaves(values: Mapping[Any, Any], outer: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(values: Mapping[Any, Any], argument: str, outer: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         if not isinstance(name, str) or not _FIELD.fullmatch(name):
-            raise ConfigError(f"overrides: {outer}{name!r} is no name of a field")
+            raise ConfigError(f"{argument}: {outer}{name!r} is no name of a field")
         inner = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
         if isinstance(inner, Mapping) and inner and all(map(_is_field, inner)):
-            yield from _leaves(inner, f"{outer}{name}.")
+            yield from _leaves(inner, argument, f"{outer}{name}.")
         else:
             yield f"{outer}{name}", inner
 
@@ -102,7 +112,7 @@ def _is_field(name: object) -> bool:
     return isinstance(name, str) and _FIELD.fullmatch(name) is not None
 
 
-def _write_value(field: str, value: Any) -> str:
+def _write_value(field: str, value: Any, argument: str) -> str:
     """A value as JSON, which YAML reads; signs that YAML reads otherwise are escaped."""
 
     def convert(inner: object) -> object:
@@ -115,5 +125,5 @@ def _write_value(field: str, value: Any) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=convert)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"overrides: {field}: {error}") from error
+        raise ConfigError(f"{argument}: {field}: {error}") from error
     return "".join(sign if sign.isprintable() else f"\\U{ord(sign):08x}" for sign in text)

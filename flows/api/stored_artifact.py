@@ -82,8 +82,12 @@ def find_artifact(settings: Settings, name: str) -> StoredArtifact:
         name: at least 6 signs of a key or digest. Of equal contents the newest is taken.
 
     Raises:
-        ConfigError: no artifact matches, or several with different contents.
+        ConfigError: it is no text, or no artifact matches, or several with different contents.
     """
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"name: given {name!r}: give an artifact's name, or the beginning of its digest"
+        )
     wanted = name.removeprefix("sealed/")
     matching = [
         manifest

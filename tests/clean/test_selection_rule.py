@@ -18,6 +18,7 @@ from components.clean.quality.score import QualityConfig, score_quality
 from components.clean.select import SelectConfig, select
 from components.clean.selection_rule import BoundsRule
 from components.core.action import Workspace
+from components.core.errors import DataError
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus
 from components.core.store.store import Store
@@ -112,6 +113,45 @@ def test_a_rule_is_a_field_of_the_config(corpus_of: Maker, again: Any) -> None:
     scores = {"quality": score_quality(QualityConfig(), raw, again())}
     chosen = select(OwnSelectConfig(), raw, scores, again())
     assert (chosen.stats["kept"], chosen.stats["dropped_by_quality.words"]) == (1, 1)
+
+
+class LongRule(BoundsRule):
+    """A rule on a column that no scorer writes."""
+
+    roles = ("quality",)
+    min_length: int = Field(default=3, description="least length")
+
+
+class TitleRule(BoundsRule):
+    """A rule on a column of text."""
+
+    roles = ("quality",)
+    min_id: int = Field(default=3, description="least id")
+
+
+@pytest.mark.parametrize("quantiles", [False, True])
+@pytest.mark.parametrize(
+    ("rule", "bound", "words"),
+    [
+        (LongRule, "min_length", r"scores quality: hold no column 'length'; they hold id, words"),
+        (TitleRule, "min_id", r"scores quality: column 'id' is of type string, and bounds need"),
+    ],
+)
+def test_a_bound_on_what_is_no_number_is_one_line(
+    rule: type[BoundsRule],
+    bound: str,
+    words: str,
+    quantiles: bool,
+    corpus_of: Maker,
+    again: Any,
+) -> None:
+    class Config(SelectConfig):
+        own: BoundsRule = rule(quantiles={bound: 0.5} if quantiles else {})
+
+    raw = corpus_of(["one two three"])
+    scores = {"quality": score_quality(QualityConfig(), raw, again())}
+    with pytest.raises(DataError, match=words):
+        select(Config(), raw, scores, again())
 
 
 def test_the_order_of_rules_is_part_of_the_key() -> None:

@@ -54,7 +54,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not there, not UTF-8, or no path of a file system
         problem = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be read: {problem}") from error
     lines: dict[Location, int] = {}

@@ -10,11 +10,18 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
@@ -28,7 +35,11 @@ Z_95 = 1.959963984540054
 
 
 class Figure(BaseModel):
-    """Measured value with its 95 % interval."""
+    """Measured value with its 95 % interval.
+
+    Raises:
+        DataError: a field is of another type, or no finite number.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -40,6 +51,19 @@ class Figure(BaseModel):
     n: int = Field(
         default=1, ge=0, description="number of pages, questions or pairs behind the figure"
     )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse_in_one_line(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            detail = error.errors(include_url=False)[0]
+            name = values.get("name", "") if isinstance(values, dict) else ""
+            field = ".".join(str(part) for part in detail["loc"])
+            raise DataError(
+                f"figure {name}: {field}: given {detail['input']!r}: {detail['msg']}"
+            ) from error
 
 
 def exact_figure(name: str, value: float, unit: str = "", n: int = 1) -> Figure:
@@ -78,9 +102,10 @@ def read_report(folder: Path) -> dict[str, Figure]:
     Raises:
         DataError: there is no report, or it is damaged.
     """
+    content = read_report_content(folder)
     try:
-        figures = [Figure(**fields) for fields in read_report_content(folder)["figures"]]
-    except (KeyError, TypeError, ValidationError) as error:
+        figures = [Figure(**fields) for fields in content["figures"]]
+    except (KeyError, TypeError, DataError) as error:
         raise DataError(f"{folder.name}: {REPORT_FILE} is not a report: {error}") from error
     return {figure.name: figure for figure in figures}
 

@@ -186,6 +186,15 @@ def digest_folder(folder: Path) -> str:
     return total.hexdigest()
 
 
+def find_odd_entries(folder: Path) -> list[str]:
+    """Names below a folder that are no plain file and no folder: links, pipes, sockets, devices.
+
+    A link would give the artifact content that its digest and its readers do not hold fast.
+    """
+    odd = [p for p in folder.rglob("*") if p.is_symlink() or not (p.is_file() or p.is_dir())]
+    return sorted(path.relative_to(folder).as_posix() for path in odd)
+
+
 A = TypeVar("A", bound=Artifact)
 UNKNOWN = "?"
 """Name and digest of an artifact that does not exist yet."""

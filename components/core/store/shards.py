@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.core.errors import DataError
+from components.core.errors import ConfigError, DataError
 from components.core.io.atomic_write import atomic_path
 from components.core.store.workdir import Workdir
 
@@ -148,6 +148,7 @@ def run_shard_task(task: ShardTask) -> str:
 
     Raises:
         DataError: the shard lacks a column that the function asks for.
+        ConfigError: the function returned no table.
     """
     table = read_shard(task.source)
     try:
@@ -157,5 +158,10 @@ def run_shard_task(task: ShardTask) -> str:
             raise
         held = ", ".join(table.column_names)
         raise DataError(f"{task.name}: {error.args[0]}; it holds {held}") from error
+    if not isinstance(made, pa.Table):
+        raise ConfigError(
+            f"{task.name}: {task.function.__name__} returned {type(made).__name__}: return a "
+            "pyarrow.Table"
+        )
     write_shard(task.target, made)
     return task.name

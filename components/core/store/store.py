@@ -203,6 +203,7 @@ class Store:
                 executor=executor,
                 progress=progress,
                 record=record,
+                kind=request.kind,
             )
             begun = {**record, "parents": dict(request.lineage.parents)}
             write_atomically(work.scratch / STAGE_FILE, canonical_json(begun))

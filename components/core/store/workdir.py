@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
+from components.core.errors import ConfigError, DataError
 from components.core.io.atomic_write import publish_path, sync_path, write_atomically
 from components.core.io.full_disk import explain_full_disk
 from components.core.io.trash import delete_path
@@ -21,6 +24,7 @@ from components.core.store.artifact import (
     Artifact,
     Lineage,
     digest_folder,
+    find_odd_entries,
 )
 from components.core.store.executor import Executor, InlineExecutor
 
@@ -50,6 +54,7 @@ class Workdir:
         executor: Executor | None = None,
         progress: Progress | None = None,
         record: dict[str, Any] | None = None,
+        kind: type[Artifact] | None = None,
     ) -> None:
         self.root = root
         self.key = key
@@ -60,7 +65,12 @@ class Workdir:
         self.progress = progress or Progress()
         self.threads: int | None = None
         """Threads that torch computed on (``core/process/thread_tuning.py``); sealed as a stat."""
+        self.required_files: tuple[str, ...] = ()
+        """Patterns of the files without which ``seal`` refuses."""
+        self._kind = kind
+        """Kind that the stage promised to seal; None for any."""
         self._record = record or {}
+        self._is_sealed = False
         self._opened = time.monotonic()
         _ensure_folder(self.folder)
         _ensure_folder(self.scratch)
@@ -95,20 +105,25 @@ class Workdir:
             note: shown in its place, where a figure does not say how it came out.
 
         Raises:
+            ConfigError: the stage promised another kind, has sealed already, or lacks a file.
+            DataError: a stat is no finite number, or something is no plain file.
             MillError: the disk is full; nothing is published and the next try goes on from here.
-            ValueError: a stat is not finite.
         """
+        self._check_sealable(kind)
         seconds = time.monotonic() - self._opened
         name = f"sealed/{self.key}"
         threads = {} if self.threads is None else {"threads": float(self.threads)}
         with explain_full_disk(self.folder):
-            artifact = kind(
-                name=name,
-                digest=digest_folder(self.folder),
-                lineage=self.lineage,
-                stats={"seconds": round(seconds, 3), **(stats or {}), **threads},
-                note=note,
-            )
+            try:
+                artifact = kind(
+                    name=name,
+                    digest=digest_folder(self.folder),
+                    lineage=self.lineage,
+                    stats={"seconds": round(seconds, 3), **(stats or {}), **threads},
+                    note=note,
+                )
+            except ValidationError as error:
+                raise DataError(f"{self._stage}: {_first_problem(error)}") from error
             files = _sync_all(self.folder)
             manifest = {
                 "format": kind.format,
@@ -121,17 +136,53 @@ class Workdir:
                 self.folder / MANIFEST_FILE, json.dumps(manifest, allow_nan=False).encode()
             )
             _publish(self.folder, self.root / name)
+            self._is_sealed = True
             delete_path(self._partial)
         return artifact
+
+    @property
+    def _stage(self) -> str:
+        return stage_name(self._record, self.lineage.component)
+
+    def _check_sealable(self, kind: type[Artifact]) -> None:
+        if self._is_sealed:
+            raise ConfigError(f"{self._stage}: has sealed already: call work.seal once, at the end")
+        if self._kind is not None and kind.format != self._kind.format:
+            raise ConfigError(
+                f"{self._stage}: seals {kind.__name__}, and its return is annotated as "
+                f"{self._kind.__name__}"
+            )
+        odd = find_odd_entries(self.folder)
+        if odd:
+            raise DataError(
+                f"{self._stage}: {odd[0]} is a link or no plain file: an artifact holds plain "
+                "files and folders; copy what it names"
+            )
+        missing = [name for name in self.required_files if not any(self.folder.glob(name))]
+        if missing:
+            raise ConfigError(
+                f"{self._stage}: seals {kind.__name__}, and work.folder holds no "
+                f"{', no '.join(missing)}"
+            )
+
+
+def _first_problem(error: ValidationError) -> str:
+    """First problem of an artifact's fields, in one line."""
+    detail = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in detail["loc"])
+    return f"{place}: {detail['msg'].removeprefix('Value error, ')}"
 
 
 def _undo_half_seal(folder: Path) -> None:
     """Make an earlier try's files writable, and delete what only ``seal`` writes.
 
     A try that was killed while sealing leaves them read-only, with a whole or half manifest.
+    Links, which ``seal`` refused, go: their targets are nobody's to make writable.
     """
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.stat().st_mode & stat.S_IWUSR:
+    for path in list(folder.rglob("*")):
+        if path.is_symlink():
+            path.unlink()
+        elif path.is_file() and not path.stat().st_mode & stat.S_IWUSR:
             path.chmod(0o644)
     for name in (MANIFEST_FILE, MANIFEST_FILE + ".tmp"):
         (folder / name).unlink(missing_ok=True)

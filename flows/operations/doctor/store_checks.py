@@ -14,7 +14,13 @@ from components.core.io.locks import is_locked
 from components.core.io.trash import disk_size, last_change_time, list_trashes
 from components.core.progress import Progress
 from components.core.settings import Settings
-from components.core.store.artifact import MANIFEST_FILE, digest_file, digest_folder, digest_value
+from components.core.store.artifact import (
+    MANIFEST_FILE,
+    digest_file,
+    digest_folder,
+    digest_value,
+    find_odd_entries,
+)
 from components.core.store.gc_plan import DAY_SECONDS, RetentionPolicy
 from components.core.store.workdir import stage_name
 from components.publish.bento_folders import FILE_LIST, list_bentos
@@ -133,6 +139,13 @@ def _compare_contents(
 ) -> Iterator[Finding]:
     for folder in sealed:
         manifest = _read_manifest(folder)
+        odd = find_odd_entries(folder)
+        if odd:
+            yield report_broken(
+                "deep",
+                f"sealed/{folder.name[:12]}: links, or no plain files: {list_first(odd)}",
+                f"{removal_command(folder)} && {_remake_command(settings, folder)}",
+            )
         if manifest is not None and digest_folder(folder) != manifest["artifact"]["digest"]:
             stage = stage_name(manifest, manifest["artifact"]["lineage"]["component"])
             what = (

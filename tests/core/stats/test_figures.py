@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from components.core.errors import DataError
 from components.core.stats.figures import (
@@ -93,5 +92,5 @@ def test_a_damaged_report_is_one_line(tmp_path: Path, content: str) -> None:
 
 
 def test_a_figure_holds_no_nan() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(DataError, match="figure a: value: given nan"):
         Figure(name="a", value=float("nan"), low=0, high=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
-from components.core.errors import DataError, MillError
+from components.core.errors import ConfigError, DataError, MillError
 from components.core.io.full_disk import explain_full_disk
 from components.core.store.artifact import Corpus, Report, digest_folder
 from components.core.store.store import Store
@@ -100,9 +101,62 @@ def test_damage_is_found(store: Store) -> None:
 
 
 def test_stats_must_be_finite(work: Workdir) -> None:
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(DataError, match=r"stats: stats must be finite, not {'loss': nan}$"):
         work.seal(Report, stats={"loss": float("nan")})
     assert not (work.root / "sealed").exists()
+
+
+def test_a_link_is_no_part_of_an_artifact(work: Workdir, tmp_path: Path) -> None:
+    target = tmp_path / "secret"
+    target.write_text("mine")
+    target.chmod(0o400)
+    (work.folder / "inner").mkdir()
+    for name in ("inner/link", "gone"):
+        (work.folder / name).symlink_to(target if name != "gone" else tmp_path / "absent")
+        with pytest.raises(DataError, match=f"component: {name} is a link or no plain file"):
+            work.seal(Report)
+        Workdir(work.root, work.key, work.lineage)  # the next try
+        assert not (work.folder / name).is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o400
+    os.mkfifo(work.folder / "pipe")
+    with pytest.raises(DataError, match="component: pipe is a link or no plain file"):
+        work.seal(Report)
+    (work.folder / "pipe").unlink()
+    work.seal(Report)
+
+
+def seal_another(config: NoteConfig, work: Workdir) -> Report:
+    return work.seal(Corpus)  # type: ignore[return-value]
+
+
+def test_a_stage_seals_the_kind_that_it_promises(store: Store) -> None:
+    request = store.make_request(seal_another, NoteConfig(), {})
+    with pytest.raises(
+        ConfigError, match=r"seal_another: seals Corpus, and .* annotated as Report"
+    ):
+        store.run_request(request)
+    assert not list(store.root.glob("sealed/*"))
+
+
+def test_a_folder_that_cannot_be_copied_is_one_line(store: Store, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "note.txt").write_text("a")
+    (given / "broken").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"given/broken: cannot be copied into the store: ") as told:
+        store.adopt_files(given, Corpus)
+    assert "\n" not in str(told.value)
+    assert not list(store.root.glob("partial/*"))
+    (given / "broken").unlink()
+    os.mkfifo(given / "pipe")
+    with pytest.raises(DataError, match=r"given/pipe. is a named pipe"):
+        store.adopt_files(given, Corpus)
+
+
+def test_a_stage_seals_once(work: Workdir) -> None:
+    work.seal(Report)
+    with pytest.raises(ConfigError, match="component: has sealed already"):
+        work.seal(Report)
 
 
 def test_stats_and_volatile_are_outside_the_digest(tmp_path: Path) -> None:

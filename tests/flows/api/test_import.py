@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,34 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_every_function_documents_arguments_result_errors_and_an_example(name: str) -> None:
     text = getattr(modelmill, name).__doc__
     assert all(part in text for part in ("Args:", "Returns:", "Raises:", "Example:", ">>> "))
+
+
+INTERRUPTED = """
+import signal, sys, modelmill
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "flows.api.stored_artifact" and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            sys.modules["components.core.store.store"] = None  # undone by an interrupted import
+            signal.raise_signal(signal.SIGINT)
+            del sys.modules["components.core.store.store"]
+
+sys.meta_path.insert(0, Interrupt())
+for _ in range(2):
+    try:
+        modelmill.artifact("0" * 12, home=sys.argv[1])
+    except BaseException as error:
+        print(type(error).__name__)
+"""
+
+
+def test_an_interrupt_within_an_import_leaves_the_same_call_possible(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path / "home")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["KeyboardInterrupt", "ConfigError"], done.stderr

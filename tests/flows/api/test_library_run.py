@@ -147,7 +147,7 @@ def test_a_loaded_model_tells_what_it_is(asked: dict[str, Any]) -> None:
         ("nono@champion", "no such model; there is nano@champion"),
         ("nothing", "no model, digest or folder; there is nano@champion"),
         ("/absent/folder", "no model, digest or folder; there is nano@champion"),
-        ("hot", "temperature: given 9: must be from 0 to 2"),
+        ("hot", "temperature: given 9: must be a number from 0 to 2"),
         ("long", "max_tokens: given 1000000: must be from 1 to "),
         ("none", "max_tokens: given 0: must be from 1 to "),
         ("full", "and the model's context 512"),

@@ -81,6 +81,32 @@ def take_anything(config: StageConfig, text: str, work: Workdir) -> Report:
     return work.seal(Report)
 
 
+def return_none(table: pa.Table) -> pa.Table:
+    """A shard's function with a mistake."""
+    return None
+
+
+def score_none(config: StageConfig, corpus: Corpus, work: Workdir) -> Scores:
+    """A stage whose shards come to nothing."""
+    map_shards(work, work.artifact_folder(corpus), return_none)
+    return work.seal(Scores)
+
+
+def write_nothing(config: StageConfig, work: Workdir) -> Report:
+    """A stage that seals no report."""
+    return work.seal(Report)
+
+
+def seal_scores(config: StageConfig, work: Workdir) -> Report:
+    """A stage that seals another kind than it promises."""
+    return work.seal(Scores)  # type: ignore[return-value]
+
+
+def seal_any(config: StageConfig, work: Workdir) -> Artifact:
+    """A stage that promises no kind."""
+    return work.seal(Report)
+
+
 def make_nothing(config: StageConfig, work: Workdir) -> None:
     """A stage without a result."""
 
@@ -172,6 +198,12 @@ def test_an_artifact_is_found_by_the_beginning_of_its_name(here: Settings, corpu
         (make_nothing, None, {}, "make_nothing: its return is not annotated as a kind of Artifact"),
         (take_anything, None, {}, "take_anything: text is not annotated as a kind of Artifact"),
         (forget_to_seal, None, {}, "forget_to_seal: returned NoneType: return what work.seal(KIND)"),
+        (write_nothing, None, {}, "write_nothing: seals Report, and work.folder holds no report.json"),
+        (seal_scores, None, {}, "seal_scores: seals Scores, and its return is annotated as Report"),
+        (seal_any, None, {}, "seal_any: its return is annotated as Artifact: name its kind"),
+        (count_words, None, {"corpus": {"a": "x"}}, "corpus takes one artifact, and was given a"),
+        (sum_reports, None, {"reports": "x"}, "reports takes several: give a mapping, reports={NAME"),
+        (sum_reports, None, {"reports": {1: "x"}}, "reports: the names of its artifacts must be"),
         (count_words, {"at_least": 0}, {}, "at_least: given 0: must be at least 1"),
         (count_words, {"at_most": 1}, {}, "at_most: unknown field"),
         (count_words, StageConfig(), {}, "config: given StageConfig: must be a WordsConfig"),
@@ -191,6 +223,11 @@ def test_a_mistake_is_one_line_before_anything_is_written(
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list(here.home.glob("store/sealed/*"))
+
+
+def test_a_shard_that_comes_to_nothing_is_one_line(here: Settings, corpus: Corpus) -> None:
+    with pytest.raises(ConfigError, match=r"return_none returned NoneType: return a pyarrow.Table"):
+        run(here, score_none, corpus=corpus)
 
 
 def test_an_artifact_of_another_workspace_is_refused(here: Settings, corpus: Corpus) -> None:

@@ -282,6 +282,14 @@ def test_a_flipped_byte_is_found_by_reading_everything(hand: Hand) -> None:
     assert deep(hand) == []
 
 
+def test_a_link_in_an_artifact_is_named(hand: Hand) -> None:
+    made = hand.seal("content")
+    hand.record("run", {"made": made})
+    (writable(hand, made) / "more").symlink_to("content.txt")
+    findings = deep(hand)
+    assert any("links, or no plain files: more" in finding.what for finding in findings)
+
+
 def _mend(finding: Finding) -> None:
     """Type what a finding says, without the run at its end."""
     command, *_ = finding.fix.partition(" && modelmill run")
