@@ -136,9 +136,9 @@ def forget_target(
         ConfigError: the target is no URL and no domain, or a run cannot be repeated.
         MillError: a champion without a successor would be deleted, or a run is active.
     """
-    target = _resolve_target(settings, options.target)
-    if options.purge and not options.dry_run:
+    if options.purge and not options.dry_run:  # first: it deletes what the name is looked up in
         _finish_interrupted_purge(settings, console)
+    target = _resolve_target(settings, options.target)
     affected = find_affected(settings, [target])
     records = read_records(settings.runs)
     rebuilds = list(_choose_rebuilds(records, affected))
@@ -170,7 +170,7 @@ def _resolve_target(settings: Settings, page_or_domain: str) -> str:
     """Resolve a page or domain to the normalised form of orders.
 
     ``host/path``, ``folder/file`` and ``file:number`` are searched for among the addresses of this
-    workspace.
+    workspace, and those it was ordered to forget: their crawls may be gone.
 
     Raises:
         ConfigError: it is empty or matches no known address; suggests similar ones.
@@ -181,7 +181,8 @@ def _resolve_target(settings: Settings, page_or_domain: str) -> str:
     row = find_row_address(settings, text)
     if row is not None:
         return row
-    known = known_addresses(settings)
+    ordered = {order.target for order in read_orders(settings) if "://" in order.target}
+    known = sorted({*known_addresses(settings), *ordered})
     if "/" in text:
         return resolve_address(text, known, or_above=True)
     domain = normalise_target(text)

@@ -7,12 +7,15 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from components.core.errors import DataError, MillError
 from components.core.io.trash import Trash
 from components.core.settings import Settings
 from components.core.store.gc_plan import Deletion, GcPlan
+from components.lineage.forget_orders import record_order
 from components.publish.bento_folders import PLACE as BENTOS
+from flows.operations.retention.forget import ForgetOptions, forget_target, verify_absence
 from flows.operations.retention.purge import (
     Purge,
     begin_purge,
@@ -108,3 +111,21 @@ def test_a_damaged_journal_is_one_line(settings: Settings, content: str) -> None
     journal_path(settings).write_text(content)
     with pytest.raises(DataError, match="not a journal of a purge"):
         read_unfinished_purge(settings)
+
+
+def test_the_same_command_finishes_a_killed_purge_whose_crawl_is_gone(settings: Settings) -> None:
+    record_order(settings, "file:///pages/archive.md", "x")
+    left = settings.home / "page.html"
+    left.write_text("secret")
+    begin_purge(settings, Purge(["file:///pages/archive.md"], [planned(settings.home, left)]))
+    options = ForgetOptions("pages/archive.md", purge=True, force=True)
+    outcome = forget_target(settings, options, lambda question: True, Console(quiet=True))
+    assert outcome.target == "file:///pages/archive.md"
+    assert not left.exists()
+    assert not journal_path(settings).exists()
+
+
+def test_a_purged_page_is_verified_by_its_short_name(settings: Settings) -> None:
+    record_order(settings, "file:///pages/secret.md", "x")
+    value = verify_absence(settings, "pages/secret.md")
+    assert (value["looked_for"], value["clean"]) == ("file:///pages/secret.md", True)
