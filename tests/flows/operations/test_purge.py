@@ -13,14 +13,18 @@ from components.core.errors import DataError, MillError
 from components.core.io.trash import Trash
 from components.core.settings import Settings
 from components.core.store.gc_plan import Deletion, GcPlan
+from components.lineage.affected_copies import find_affected
 from components.lineage.forget_orders import record_order
 from components.publish.bento_folders import PLACE as BENTOS
+from components.publish.registry.mlflow_tables import artifacts_folder
+from components.publish.registry.model_registry import DOSSIER_FILE
 from flows.operations.retention.forget import ForgetOptions, forget_target, verify_absence
 from flows.operations.retention.purge import (
     Purge,
     begin_purge,
     carry_out_purge,
     journal_path,
+    plan_copies,
     read_unfinished_purge,
 )
 
@@ -129,3 +133,15 @@ def test_a_purged_page_is_verified_by_its_short_name(settings: Settings) -> None
     record_order(settings, "file:///pages/secret.md", "x")
     value = verify_absence(settings, "pages/secret.md")
     assert (value["looked_for"], value["clean"]) == ("file:///pages/secret.md", True)
+
+
+def test_a_purge_of_what_nothing_was_made_from_plans_nothing(settings: Settings) -> None:
+    dossier = artifacts_folder(settings) / "models" / "m-1" / "artifacts" / DOSSIER_FILE
+    dossier.parent.mkdir(parents=True)
+    dossier.write_text("of pages that stay")
+    plans = plan_copies(settings, find_affected(settings, ["nosuch.example"]))
+    assert [item.name for plan in plans for item in plan.deletions] == []
+    (settings.store / "partial" / "key").mkdir(parents=True)  # of unknown content
+    plans = plan_copies(settings, find_affected(settings, ["nosuch.example"]))
+    names = [item.name for plan in plans for item in plan.deletions]
+    assert names == ["dossier of m-1", "store/partial/key"]
