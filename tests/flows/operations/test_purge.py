@@ -18,6 +18,7 @@ from components.lineage.forget_orders import record_order
 from components.publish.bento_folders import PLACE as BENTOS
 from components.publish.registry.mlflow_tables import artifacts_folder
 from components.publish.registry.model_registry import DOSSIER_FILE
+from flows.operations.doctor.store_checks import check_leftovers
 from flows.operations.retention.forget import ForgetOptions, forget_target, verify_absence
 from flows.operations.retention.purge import (
     Purge,
@@ -145,3 +146,14 @@ def test_a_purge_of_what_nothing_was_made_from_plans_nothing(settings: Settings)
     plans = plan_copies(settings, find_affected(settings, ["nosuch.example"]))
     names = [item.name for plan in plans for item in plan.deletions]
     assert names == ["dossier of m-1", "store/partial/key"]
+
+
+def test_the_doctor_names_a_killed_purge(settings: Settings) -> None:
+    begin_purge(settings, Purge(["a.example"], [planned(settings.home, settings.home / "page")]))
+    (found,) = check_leftovers(settings)
+    assert found.what == "a purge of a.example was killed before its end"
+    assert found.fix == "modelmill forget a.example --purge"
+    journal_path(settings).write_text("junk")
+    (found,) = check_leftovers(settings)
+    assert found.state == "broken"
+    assert "not a journal of a purge" in found.what
