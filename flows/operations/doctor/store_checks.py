@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -43,6 +44,7 @@ from flows.operations.doctor.finding import (
     shell_path,
 )
 from flows.operations.doctor.registry_checks import find_damaged_bentos
+from flows.operations.retention.purge import journal_path, read_unfinished_purge
 from flows.runner.progress_display import format_bytes
 from flows.runner.run_records import read_records
 
@@ -203,7 +205,7 @@ def _list_copies(settings: Settings) -> Iterator[tuple[Path, Path]]:
 
 
 def check_leftovers(settings: Settings) -> Iterator[Finding]:
-    """Check for stale unfinished stages and trash of a killed collection; list held locks."""
+    """Check for stale stages, a killed purge, and trash of a collection; list held locks."""
     yield from or_report_ok(_find_leftovers(settings), "leftovers", "no stale stages, no trash")
     held = [path.name[:12] for path in (settings.store / "locks").glob("*") if is_locked(path)]
     if held:
@@ -223,6 +225,15 @@ def _find_leftovers(settings: Settings) -> Iterator[Finding]:
         names = list_first(path.name[:12] for path in stale)
         what = f"unfinished for more than {days:g} days: {names} ({format_bytes(disk_size(stale))})"
         yield report_warning("leftovers", what, "modelmill gc")
+    try:
+        purge = read_unfinished_purge(settings)
+    except DataError as error:
+        yield report_broken("leftovers", str(error), f"rm {shell_path(journal_path(settings))}")
+    else:
+        if purge is not None:
+            again = f"modelmill forget {shlex.quote(purge.targets[0])} --purge"
+            what = f"a purge of {list_first(purge.targets)} was killed before its end"
+            yield report_warning("leftovers", what, again)
     trash = [
         path
         for trash_folder in list_trashes(settings.home)

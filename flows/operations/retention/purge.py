@@ -147,13 +147,17 @@ def plan_copies(
 ) -> list[GcPlan]:
     """Plan to delete all affected copies, in the order in which they go.
 
-    The registry comes first, so that nothing ever names files that are gone.
+    The registry comes first, so that nothing ever names files that are gone. Where nothing is
+    affected and nothing of unknown content is left, nothing is planned: no dossier quotes a page
+    that no model was made of.
 
     Args:
         settings: workspace that holds them.
         affected: the copies.
         remotes: places that datasets were pushed to, besides those the workspace knows.
     """
+    if not (affected or affected.unfinished or affected.unverifiable):
+        return []
     store = GcPlan(STORE, settings.store)
     for node in affected.nodes:
         store.add_deletion(f"store/{node.name}", _FORGOTTEN, [settings.store / node.name])

@@ -7,17 +7,25 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from components.core.errors import DataError, MillError
 from components.core.io.trash import Trash
 from components.core.settings import Settings
 from components.core.store.gc_plan import Deletion, GcPlan
+from components.lineage.affected_copies import find_affected
+from components.lineage.forget_orders import record_order
 from components.publish.bento_folders import PLACE as BENTOS
+from components.publish.registry.mlflow_tables import artifacts_folder
+from components.publish.registry.model_registry import DOSSIER_FILE
+from flows.operations.doctor.store_checks import check_leftovers
+from flows.operations.retention.forget import ForgetOptions, forget_target, verify_absence
 from flows.operations.retention.purge import (
     Purge,
     begin_purge,
     carry_out_purge,
     journal_path,
+    plan_copies,
     read_unfinished_purge,
 )
 
@@ -108,3 +116,44 @@ def test_a_damaged_journal_is_one_line(settings: Settings, content: str) -> None
     journal_path(settings).write_text(content)
     with pytest.raises(DataError, match="not a journal of a purge"):
         read_unfinished_purge(settings)
+
+
+def test_the_same_command_finishes_a_killed_purge_whose_crawl_is_gone(settings: Settings) -> None:
+    record_order(settings, "file:///pages/archive.md", "x")
+    left = settings.home / "page.html"
+    left.write_text("secret")
+    begin_purge(settings, Purge(["file:///pages/archive.md"], [planned(settings.home, left)]))
+    options = ForgetOptions("pages/archive.md", purge=True, force=True)
+    outcome = forget_target(settings, options, lambda question: True, Console(quiet=True))
+    assert outcome.target == "file:///pages/archive.md"
+    assert not left.exists()
+    assert not journal_path(settings).exists()
+
+
+def test_a_purged_page_is_verified_by_its_short_name(settings: Settings) -> None:
+    record_order(settings, "file:///pages/secret.md", "x")
+    value = verify_absence(settings, "pages/secret.md")
+    assert (value["looked_for"], value["clean"]) == ("file:///pages/secret.md", True)
+
+
+def test_a_purge_of_what_nothing_was_made_from_plans_nothing(settings: Settings) -> None:
+    dossier = artifacts_folder(settings) / "models" / "m-1" / "artifacts" / DOSSIER_FILE
+    dossier.parent.mkdir(parents=True)
+    dossier.write_text("of pages that stay")
+    plans = plan_copies(settings, find_affected(settings, ["nosuch.example"]))
+    assert [item.name for plan in plans for item in plan.deletions] == []
+    (settings.store / "partial" / "key").mkdir(parents=True)  # of unknown content
+    plans = plan_copies(settings, find_affected(settings, ["nosuch.example"]))
+    names = [item.name for plan in plans for item in plan.deletions]
+    assert names == ["dossier of m-1", "store/partial/key"]
+
+
+def test_the_doctor_names_a_killed_purge(settings: Settings) -> None:
+    begin_purge(settings, Purge(["a.example"], [planned(settings.home, settings.home / "page")]))
+    (found,) = check_leftovers(settings)
+    assert found.what == "a purge of a.example was killed before its end"
+    assert found.fix == "modelmill forget a.example --purge"
+    journal_path(settings).write_text("junk")
+    (found,) = check_leftovers(settings)
+    assert found.state == "broken"
+    assert "not a journal of a purge" in found.what
