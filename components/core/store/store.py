@@ -246,10 +246,19 @@ class Store:
         return [record for _, record in sorted(records, key=lambda pair: -pair[0])]
 
     def adopt_files(self, source: Path, kind: type[A]) -> A:
-        """Copy a user's file or folder into the store, keyed by content, so it can be a parent."""
+        """Copy a user's file or folder into the store, keyed by content, so it can be a parent.
+
+        Raises:
+            DataError: something in it cannot be copied, such as a link to nothing or a pipe.
+        """
         folder = self.root / "partial" / f"adopt-{os.getpid()}-{time.monotonic_ns()}"
         if source.is_dir():
-            shutil.copytree(source, folder, ignore=shutil.ignore_patterns(MANIFEST_FILE))
+            try:
+                shutil.copytree(source, folder, ignore=shutil.ignore_patterns(MANIFEST_FILE))
+            except shutil.Error as error:
+                delete_path(folder)
+                name, _, reason = error.args[0][0]
+                raise DataError(f"{name}: cannot be copied into the store: {reason}") from error
         else:
             folder.mkdir(parents=True)
             shutil.copy2(source, folder)
