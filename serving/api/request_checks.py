@@ -122,8 +122,13 @@ def _check_number(request: GenerationRequest, limits: EndpointLimits) -> None:
             code="integer_above_max_value",
         )
     if isinstance(request, CompletionRequest) and len(request.prompt) * drawn > most:
-        bound = f"at most {most // drawn} prompts of {drawn} answers each"
-        raise array_too_long("prompt", bound)
+        raise array_too_long("prompt", _spell_prompts(most // drawn, drawn))
+
+
+def _spell_prompts(prompts: int, answers: int) -> str:
+    """Most prompts of one request, in words that hold for one as for many."""
+    most = f"at most {prompts} {'prompt' if prompts == 1 else 'prompts'}"
+    return most if answers == 1 else f"{most}, with {answers} answers to each"
 
 
 def _contradiction(field: str, reason: str) -> ApiError:

@@ -128,9 +128,9 @@ def test_the_guard_is_that_of_the_routes(
 def test_there_is_no_socket_elsewhere(
     make_served: MakeServed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("ERROR", "uvicorn.error")
-    logging.getLogger("uvicorn.error").addHandler(caplog.handler)
     with serving_endpoint(make_served()) as port:
+        # uvicorn sets its loggers up anew at each start, so the handler comes after it.
+        logging.getLogger("uvicorn.error").addHandler(caplog.handler)
         for path in ("/v1/models", "/v1/nothing", "/"):
             with pytest.raises(InvalidStatus) as refused:
                 connect(f"ws://localhost:{port}{path}", proxy=None)
