@@ -43,8 +43,8 @@ def check_generation(request: GenerationRequest, limits: EndpointLimits, vocabul
     _check_penalties(request)
     if request.limit is not None and (request.min_tokens or 0) > request.limit:
         raise _contradiction("min_tokens", f"is more than the {request.limit} tokens that may come")
-    if isinstance(request, ChatRequest) and request.top_logprobs and not request.logprobs:
-        raise _contradiction("top_logprobs", "is only allowed when 'logprobs' is true")
+    if isinstance(request, ChatRequest):
+        _check_chat(request)
     if isinstance(request, CompletionRequest):
         _check_completion(request)
     _check_number(request, limits)
@@ -91,6 +91,17 @@ def _check_penalties(request: SamplingRequest) -> None:
         )
     if request.repetition_penalty not in (None, named):
         raise _contradiction("repeat_penalty", "contradicts 'repetition_penalty'")
+
+
+def _check_chat(request: ChatRequest) -> None:
+    if request.top_logprobs and not request.logprobs:
+        raise _contradiction("top_logprobs", "is only allowed when 'logprobs' is true")
+    newer, older = request.max_completion_tokens, request.max_tokens
+    if newer is not None and older not in (None, newer):
+        raise _contradiction(
+            "max_tokens",
+            f"is {older} and contradicts 'max_completion_tokens', its newer name, which is {newer}",
+        )
 
 
 def _check_completion(request: CompletionRequest) -> None:
