@@ -30,6 +30,7 @@ from components.publish.registry.model_registry import CHAMPION, RegisteredVersi
 from serving.adapters.adapter_build import build_adapted_graph, parse_adapters, read_adapters
 from serving.api.auth import check_host
 from serving.api.limits import check_context, override_limits
+from serving.bento.bento_sources import list_outdated_sources
 from serving.engine.served_folder import BUNDLE_FOLDER, GRAPH_FILE, read_endpoint
 from serving.engine_program import HF_FORM, ONNX_FORMS, EngineName, EngineProgram
 from serving.gateway.foreground import exec_foreground
@@ -109,6 +110,8 @@ def serve_forever(
         _announce_text(entry, program, address, list(folders), settings.api_key)
         if model is None:
             _name_other_champions(settings, entry.model)
+    if isinstance(program, BentoProgram):
+        _name_outdated_code(program.folder)
     program.exec_server(host, port, as_json=as_json)
 
 
@@ -143,6 +146,17 @@ def _name_other_champions(settings: Settings, served: str) -> None:
         sys.stderr.write(
             f"{served}'s champion moved last; `modelmill serve {others[0]}` serves "
             f"another ({', '.join(others)})\n"
+        )
+
+
+def _name_outdated_code(bento: Path) -> None:
+    """Say that a Bento answers by other code than the checkout's, and how it is packed again."""
+    outdated = list_outdated_sources(bento / "src")
+    if outdated:
+        sys.stderr.write(
+            f"its Bento {bento.name} answers by the code it was packed with, which is not that of "
+            f"this checkout ({len(outdated)} files, {outdated[0]} first): the `modelmill run` that "
+            "made it, with --until package, packs it again\n"
         )
 
 

@@ -73,6 +73,22 @@ def prompt_too_long(context: int, tokens: str, field: str, *, answers: bool = Tr
     )
 
 
+def text_too_long(field: str, most: int, size: int) -> ApiError:
+    """400: a text of more bytes than are read.
+
+    Args:
+        field: the request's field that holds it.
+        most: bytes that are read.
+        size: bytes that it has.
+    """
+    return ApiError(
+        400,
+        f"Invalid '{field}': text too long. Expected at most {most} bytes, but got {size} instead.",
+        code="string_above_max_length",
+        param=field,
+    )
+
+
 def check_token(token: int, vocabulary: int, place: str) -> None:
     """Refuse a token id that the model does not have.
 

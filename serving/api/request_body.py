@@ -36,6 +36,10 @@ _BOUNDS = {
     "less_than": ("above_max_value", "above maximum value", "<", "lt"),
 }
 """Kind of error -> end of its code, its words, the relation, the key of the bound."""
+FORM_ERROR = "request_form"
+"""Kind of a custom error whose context names the ``form`` that was expected, with its article."""
+_SHOWN_CHARS = 60
+"""Of a wrong value in an error: enough to be recognised."""
 Request = TypeVar("Request", bound=BaseModel)
 
 
@@ -234,10 +238,16 @@ def _describe_error(error: ErrorDetails) -> ApiError:
         return ApiError(
             400,
             f"Invalid '{place}': {number} {words}. "
-            f"Expected a value {relation} {context[key]:g}, but got {value} instead.",
+            f"Expected a value {relation} {_spell_number(context[key])}, but got {value} instead.",
             param=place,
             code=f"{number}_{ending}",
         )
+    if kind == "finite_number":
+        reason = "number too large. Expected a finite decimal"
+        return ApiError(400, f"Invalid '{place}': {reason}.", param=place, code="invalid_value")
+    if kind == "literal_error":
+        reason = f"expected {context['expected']}, but got {_spell_value(value)} instead"
+        return ApiError(400, f"Invalid '{place}': {reason}.", param=place, code="invalid_value")
     if kind == "too_short":
         return empty_array(place)
     if kind == "too_long":
@@ -250,7 +260,21 @@ def _describe_error(error: ErrorDetails) -> ApiError:
             param=place,
             code="invalid_value",
         )
+    if kind == FORM_ERROR:
+        form = context["form"]
+        return empty_array(place) if value == [] else invalid_type(place, form, value)
     expected = _EXPECTED.get(kind.partition("_")[0])
     if expected is not None and kind.endswith(("_type", "_from_float", "_parsing_size")):
         return invalid_type(place, expected, value)
-    return ApiError(400, f"Invalid value for '{place}'.", param=place, code="invalid_value")
+    said = error["msg"]
+    return ApiError(400, f"Invalid '{place}': {said}.", param=place, code="invalid_value")
+
+
+def _spell_number(bound: float) -> str:
+    """A bound in full where it is whole: a rounded one would name values that are refused."""
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
+
+
+def _spell_value(value: Any) -> str:
+    """The beginning of a value as its client wrote it."""
+    return json.dumps(value, ensure_ascii=False)[:_SHOWN_CHARS]

@@ -43,8 +43,8 @@ def check_generation(request: GenerationRequest, limits: EndpointLimits, vocabul
     _check_penalties(request)
     if request.limit is not None and (request.min_tokens or 0) > request.limit:
         raise _contradiction("min_tokens", f"is more than the {request.limit} tokens that may come")
-    if isinstance(request, ChatRequest) and request.top_logprobs and not request.logprobs:
-        raise _contradiction("top_logprobs", "is only allowed when 'logprobs' is true")
+    if isinstance(request, ChatRequest):
+        _check_chat(request)
     if isinstance(request, CompletionRequest):
         _check_completion(request)
     _check_number(request, limits)
@@ -93,6 +93,17 @@ def _check_penalties(request: SamplingRequest) -> None:
         raise _contradiction("repeat_penalty", "contradicts 'repetition_penalty'")
 
 
+def _check_chat(request: ChatRequest) -> None:
+    if request.top_logprobs and not request.logprobs:
+        raise _contradiction("top_logprobs", "is only allowed when 'logprobs' is true")
+    newer, older = request.max_completion_tokens, request.max_tokens
+    if newer is not None and older not in (None, newer):
+        raise _contradiction(
+            "max_tokens",
+            f"is {older} and contradicts 'max_completion_tokens', its newer name, which is {newer}",
+        )
+
+
 def _check_completion(request: CompletionRequest) -> None:
     if request.echo and request.logprobs is not None:
         raise ApiError(
@@ -122,8 +133,13 @@ def _check_number(request: GenerationRequest, limits: EndpointLimits) -> None:
             code="integer_above_max_value",
         )
     if isinstance(request, CompletionRequest) and len(request.prompt) * drawn > most:
-        bound = f"at most {most // drawn} prompts of {drawn} answers each"
-        raise array_too_long("prompt", bound)
+        raise array_too_long("prompt", _spell_prompts(most // drawn, drawn))
+
+
+def _spell_prompts(prompts: int, answers: int) -> str:
+    """Most prompts of one request, in words that hold for one as for many."""
+    most = f"at most {prompts} {'prompt' if prompts == 1 else 'prompts'}"
+    return most if answers == 1 else f"{most}, with {answers} answers to each"
 
 
 def _contradiction(field: str, reason: str) -> ApiError:

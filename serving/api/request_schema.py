@@ -30,9 +30,10 @@ _MOST_LOGPROBS = 20
 """OpenAI's bound for chat."""
 
 TokenId = Annotated[int, Field(ge=0)]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-Repetition = Annotated[float, Field(ge=0.01, le=100)]
-"""Wider than anybody asks for, and within what logits can be multiplied by."""
+Penalty = Annotated[float, Field(allow_inf_nan=True, ge=-2, le=2)]
+Repetition = Annotated[float, Field(allow_inf_nan=True, ge=0.01, le=100)]
+"""Wider than anybody asks for, and within what logits can be multiplied by. ``allow_inf_nan``:
+JSON's 1e999 is infinite, and the refusal by a bound names what is allowed."""
 
 
 class StrictModel(BaseModel):
@@ -54,11 +55,11 @@ class StreamOptions(StrictModel):
 class SamplingRequest(StrictModel):
     """Fields that say which token is drawn, and at which tokens an answer ends."""
 
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    temperature: Annotated[float, Field(allow_inf_nan=True, ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(allow_inf_nan=True, gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1)] | None = None
     """0 and -1 set no limit."""
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_p: Annotated[float, Field(allow_inf_nan=True, ge=0, le=1)] | None = None
     repetition_penalty: Repetition | None = None
     repeat_penalty: Repetition | None = None
     """llama.cpp's name; over the whole text alone, so with ``repeat_last_n`` -1."""
@@ -66,7 +67,9 @@ class SamplingRequest(StrictModel):
     """Window of llama.cpp's penalties; -1 is the whole text, the one that is served."""
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: dict[str, Annotated[float, Field(allow_inf_nan=True, ge=-100, le=100)]] | None = (
+        None
+    )
     """Token id, as text -> added to its logit."""
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)] | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=_MOST_STOP_TOKENS)] | None = None

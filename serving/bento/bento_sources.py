@@ -53,6 +53,34 @@ def collect_service_sources() -> BentoSources:
     return BentoSources(tuple(sorted(map(_file, own))), tuple(sorted(external)))
 
 
+def list_outdated_sources(packed: Path) -> list[str]:
+    """Packed source files that do other things than the checkout's, or are no longer there.
+
+    New code is always used by code that was there before, so new files need no look of their own.
+
+    Args:
+        packed: folder of a Bento's sources.
+    """
+    files = (
+        file.relative_to(packed) for name in PACKAGES for file in packed.glob(f"{name}/**/*.py")
+    )
+    return sorted(file.as_posix() for file in files if not _is_current(packed / file, ROOT / file))
+
+
+def _is_current(packed: Path, own: Path) -> bool:
+    """The files do the same: comments and docstrings do not count."""
+    if not own.is_file():
+        return False
+    sources = packed.read_bytes(), own.read_bytes()
+    if sources[0] == sources[1]:
+        return True
+    try:
+        former, present = (normalise_source(source.decode()) for source in sources)
+    except (SyntaxError, ValueError):  # code of another Python, or a damaged file
+        return False
+    return former == present
+
+
 def _packages_of(module: str) -> Iterable[str]:
     parts = module.split(".")
     return (".".join(parts[:end]) for end in range(1, len(parts)))

@@ -7,6 +7,7 @@ from typing import Any
 
 import uvicorn.protocols.websockets.auto
 import websockets  # noqa: F401  (uvicorn needs it for the protocol: a Bento pins what is imported)
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from serving.bento.bounded_protocol import SEND_SECONDS
@@ -24,6 +25,12 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **options)
         self.conn.max_message_size = int(self.app_state.get("body_bytes", MESSAGE_BYTES))
         self._send_deadline: asyncio.TimerHandle | None = None
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            # uvicorn takes a refused handshake for one that was never answered, and logs an error.
+            self.handshake_complete = True
 
     def pause_writing(self) -> None:
         super().pause_writing()

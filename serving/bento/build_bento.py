@@ -148,16 +148,11 @@ def _contents(
         bundle=bundle.digest,
         tokenizer=_tokenizer_of(folder),
         form=_choose_form(config.form, folder),
+        engine=digest_value({"code": sources.digest(), "requirements": requirements}),
         created=int(time.time()),
         limits=config.limits,
     )
-    digest = digest_value(
-        {
-            "endpoint": endpoint.model_dump(mode="json", exclude={"created"}),
-            "code": sources.digest(),
-            "requirements": requirements,
-        }
-    )
+    digest = digest_value({"endpoint": endpoint.model_dump(mode="json", exclude={"created"})})
     return _Contents(endpoint, folder, sources, requirements, digest)
 
 

@@ -62,6 +62,11 @@ class AnswerFormat(_FormatModel):
         Raises:
             ApiError: 400, with the field.
         """
+        nested = None if self.json_schema is None else self.json_schema.schema_
+        if None not in (self.schema_, nested) and self.schema_ != nested:
+            raise invalid_value(
+                "response_format.schema", "it contradicts 'response_format.json_schema.schema'"
+            )
         if self.type == "text":
             return None
         if self.type == "json_schema" and self.json_schema is None and self.schema_ is None:

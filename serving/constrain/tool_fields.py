@@ -76,7 +76,7 @@ def _read_choice(choice: Any) -> Any:
     name = function.get("name") if isinstance(function, dict) else None
     if isinstance(name, str) and choice == {"type": "function", "function": {"name": name}}:
         return NamedTool(name)
-    raise PydanticCustomError("tool_choice", "none, auto, required or a named function")
+    raise PydanticCustomError("tool_choice", "expected none, auto, required or a named function")
 
 
 class ToolFields(_ToolModel):

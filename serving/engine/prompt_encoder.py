@@ -15,10 +15,17 @@ from typing import Any
 
 from components.text.chat.chat_tokenizer import ChatTokenizer
 from components.text.chat.house_template import GUARD
-from serving.api.error_responses import check_token, prompt_too_long, queue_full_error
+from serving.api.error_responses import (
+    check_token,
+    prompt_too_long,
+    queue_full_error,
+    text_too_long,
+)
 
 _SHORT_BYTES = 16 << 10
 """Some 5 ms of tokenizing."""
+COUNTED_BYTES = 1 << 20
+"""Longest text whose tokens are counted: a third of a second, and some 100 MiB meanwhile."""
 _NORMALIZER_SHRINKS = 3
 """Most bytes that Unicode's composition makes one of: a Hangul syllable, three signs of three
 bytes, is one of three bytes, and Greek letters with two marks are six bytes and become two."""
@@ -50,14 +57,15 @@ class PromptEncoder:
         messages: Sequence[dict[str, Any]],
         tools: Sequence[dict[str, Any]] | None = None,
         *,
-        must_fit: bool = True,
+        counts_alone: bool = False,
     ) -> list[int]:
         """Ids of a conversation up to and with what opens the answer.
 
         Args:
             messages: the conversation.
             tools: that it offers.
-            must_fit: refuse it where it leaves no room for an answer; without, by its bytes alone.
+            counts_alone: nothing follows, so it may be longer than the context, up to a bound of
+                its bytes.
 
         Raises:
             ApiError: 400 where it leaves no room for an answer, 429 where too many wait.
@@ -66,14 +74,19 @@ class PromptEncoder:
 
         def encode() -> list[int]:
             text = self.tokenizer.render_prompt(messages, tools)
-            self._check_bytes(text, "messages")
+            self._check_bytes(text, "messages", counts_alone=counts_alone)
             return self.tokenizer.encode_rendered(text)
 
         ids = await self._run(encode, _count_chars([messages, tools or []]))
-        return self.require_room(ids, "messages") if must_fit else ids
+        return ids if counts_alone else self.require_room(ids, "messages")
 
     async def encode_text(
-        self, text: str, field: str = "prompt", *, must_fit: bool = True
+        self,
+        text: str,
+        field: str = "prompt",
+        *,
+        must_fit: bool = True,
+        counts_alone: bool = False,
     ) -> list[int]:
         """Ids of a text to be continued.
 
@@ -81,17 +94,19 @@ class PromptEncoder:
             text: the text.
             field: the request's field that holds it.
             must_fit: refuse it where it leaves no room for an answer; without, by its bytes alone.
+            counts_alone: nothing follows, so it may be longer than the context, up to a bound of
+                its bytes.
 
         Raises:
             ApiError: 400 where it leaves no room for an answer, 429 where too many wait.
         """
 
         def encode() -> list[int]:
-            self._check_bytes(text, field)
+            self._check_bytes(text, field, answers=must_fit, counts_alone=counts_alone)
             return [self.tokenizer.separator_id, *self.tokenizer.encode_text(text)]
 
         ids = await self._run(encode, len(text))
-        return self.require_room(ids, field) if must_fit else ids
+        return self.require_room(ids, field) if must_fit and not counts_alone else ids
 
     def check_ids(self, ids: list[int], field: str, *, answers: bool = True) -> None:
         """Refuse token ids that are none of the model's, or leave no room for an answer.
@@ -137,12 +152,28 @@ class PromptEncoder:
     def _count_down(self, _: asyncio.Future[list[int]]) -> None:
         self._long_count -= 1
 
-    def _check_bytes(self, text: str, field: str) -> None:
-        """Refuse a text whose bytes cannot be as few tokens as fit; guards are never tokens."""
+    def _check_bytes(
+        self, text: str, field: str, *, answers: bool = True, counts_alone: bool = False
+    ) -> None:
+        """Refuse a text whose bytes cannot be as few tokens as fit; guards are never tokens.
+
+        Args:
+            text: would be tokenized.
+            field: the request's field that holds it.
+            answers: an answer follows.
+            counts_alone: the context bounds nothing.
+
+        Raises:
+            ApiError: 400.
+        """
         size = len(text.encode()) - text.count(GUARD) * len(GUARD.encode())
+        if counts_alone:
+            if size > COUNTED_BYTES:
+                raise text_too_long(field, COUNTED_BYTES, size)
+            return
         least = size // (self.longest_token * self._shrinks)
         if least > self.context:
-            raise prompt_too_long(self.context, f"at least {least}", field)
+            raise prompt_too_long(self.context, f"at least {least}", field, answers=answers)
 
 
 def _count_chars(value: Any) -> int:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from components.core.endpoint_settings import adapters_folder, endpoint_limit_overrides
 from components.core.errors import DataError
 from components.core.log import get_logger
+from components.core.store.artifact import digest_value
 from components.core.thread_settings import thread_count
 from components.export.onnx.cache_memory import check_cache_memory, longest_context
 from components.export.onnx.decoding_threads import DecodingThreads, ThreadTunedBatch
@@ -34,6 +35,8 @@ from serving.engine.text_embedder import TextEmbedder
 log = get_logger(__name__)
 
 ENDPOINT_FILE, BUNDLE_FOLDER, GRAPH_FILE = "endpoint.json", "bundle", "model.onnx"
+_FINGERPRINT_DIGITS = 12
+"""Hexadecimal: 48 bits, as a Bento's version has."""
 
 
 class Endpoint(BaseModel):
@@ -50,9 +53,19 @@ class Endpoint(BaseModel):
     """Digest of the tokenizer that the model was trained with; empty where none was recorded."""
     form: str
     """``onnx-int8`` or ``onnx``."""
+    engine: str = ""
+    """Digest of the packed code and its pins; empty in Bentos that were packed without it."""
     created: int
     """Unix seconds."""
     limits: EndpointLimits
+
+    @property
+    def fingerprint(self) -> str:
+        """Names all that a seed's text hangs on: weights, their form, engine and its packages."""
+        if not self.engine:
+            return self.bundle[:_FINGERPRINT_DIGITS]
+        computed = {"bundle": self.bundle, "form": self.form, "engine": self.engine}
+        return digest_value(computed)[:_FINGERPRINT_DIGITS]
 
 
 def read_endpoint(folder: Path) -> Endpoint:
@@ -105,7 +118,7 @@ def open_endpoint(folder: Path) -> LoadedModel:
     return LoadedModel(
         model=endpoint.model,
         created=endpoint.created,
-        fingerprint=endpoint.bundle[:12],
+        fingerprint=endpoint.fingerprint,
         prompts=PromptEncoder(tokenizer, table, context, limits.queue),
         table=table,
         engine=engine,

@@ -13,6 +13,7 @@ from components.core.store.artifact import VOLATILE_FOLDER
 from components.core.store.lineage_graph import ArtifactGraph
 from components.publish.bento_folders import (
     BENTO_NAME,
+    bentos_folder,
     damaged_files,
     find_newest_bento,
     list_bentos,
@@ -42,6 +43,7 @@ from flows.operations.doctor.finding import (
     shell_path,
 )
 from flows.runner.run_records import read_records
+from serving.bento.bento_sources import list_outdated_sources
 
 _REQUIRED_FILE = "bundle.json"
 
@@ -156,7 +158,11 @@ def check_bentos(settings: Settings) -> Iterator[Finding]:
     """
     packed = list_bentos(settings)
     bundles = {(bento.model, bento.bundle) for _, bento in packed if bento}
-    findings = chain(_find_unpacked_versions(settings, bundles), find_damaged_bentos(settings))
+    findings = chain(
+        _find_unpacked_versions(settings, bundles),
+        find_damaged_bentos(settings),
+        find_outdated_bentos(settings),
+    )
     what = f"{len(bundles)} Bentos, one for each champion" if bundles else "none yet"
     yield from or_report_ok(findings, "bentos", what)
     for folder, bento in packed:
@@ -172,6 +178,20 @@ def _find_unpacked_versions(settings: Settings, bundles: set[tuple[str, str]]) -
             what = f"{entry.model} version {entry.version} ({min(roles)}) has no Bento"
             report = report_broken if CHAMPION in roles else report_warning
             yield report("bentos", what, _remake_command(settings, entry.uri))
+
+
+def find_outdated_bentos(settings: Settings) -> Iterator[Finding]:
+    """Find Bentos of champions that answer by other code than the checkout's."""
+    for entry in list_versions(settings):
+        name = find_newest_bento(settings, entry) if CHAMPION in entry.aliases else None
+        outdated = list_outdated_sources(bentos_folder(settings) / name / "src") if name else []
+        if outdated:
+            what = (
+                f"{BENTO_NAME}:{name} of {entry.model} version {entry.version} was packed with "
+                f"other code than this checkout's: {list_first(outdated)}"
+            )
+            fix = f"{_remake_command(settings, entry.uri)} --until package"
+            yield report_warning("bentos", what, fix)
 
 
 def find_damaged_bentos(settings: Settings, *, deep: bool = False) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ class LoadedModel:
     created: int
     """Unix seconds."""
     fingerprint: str
-    """Names the very weights: equal seeds give equal answers under one fingerprint."""
+    """Names weights, form and engine: equal seeds give equal answers under one fingerprint."""
     prompts: PromptEncoder
     table: Sequence[bytes]
     """The bytes of each token."""

@@ -11,7 +11,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from serving.api.error_responses import ApiError
-from serving.api.request_body import parse_fields
+from serving.api.request_body import FORM_ERROR, parse_fields
 from serving.api.request_fields import is_equal_json
 from serving.api.request_schema import ChatRequest, StrictModel
 from serving.constrain.tool_fields import ToolName
@@ -98,7 +98,9 @@ class ResponseTool(StrictModel):
 def _read_input(value: Any) -> Any:
     if isinstance(value, str) or (isinstance(value, list) and value):
         return value
-    raise PydanticCustomError("response_input", "a text or a list of items")
+    raise PydanticCustomError(
+        FORM_ERROR, "expected {form}", {"form": "a string or an array of items"}
+    )
 
 
 class ResponsesRequest(StrictModel):
@@ -112,8 +114,8 @@ class ResponsesRequest(StrictModel):
     ]
     instructions: str | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    temperature: Annotated[float, Field(allow_inf_nan=True, ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(allow_inf_nan=True, gt=0, le=1)] | None = None
     text: AnswerTextOptions | None = None
     tools: list[ResponseTool] | None = None
     tool_choice: Any = None

@@ -23,7 +23,7 @@ async def tokenize(
 
     Raises:
         ApiError: 400 for both or neither, for fields of messages that are not heard, and for a
-            text many times longer than the context; 429 where too many wait.
+            text beyond ``COUNTED_BYTES``; 429 where too many wait.
     """
     if (request.prompt is None) == (request.messages is None):
         raise ApiError(
@@ -41,9 +41,9 @@ async def tokenize(
                 code="invalid_value",
             )
         check_messages(request.messages, prompts.tokenizer.template.message_fields)
-        ids = await prompts.encode_chat(request.messages, must_fit=False)
+        ids = await prompts.encode_chat(request.messages, counts_alone=True)
     else:
-        ids = await prompts.encode_text(request.prompt or "", must_fit=False)
+        ids = await prompts.encode_text(request.prompt or "", counts_alone=True)
         ids = ids[1:] if request.add_special_tokens is False else ids
     strings = [texts.spell(token) for token in ids] if request.return_token_strs else None
     return {

@@ -6,10 +6,14 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
 from components.core.progress import Progress
 from components.publish.bento_folders import write_file_list
+from components.publish.registry.model_registry import BUNDLE_TAG, CHAMPION, RegisteredVersion
 from flows.operations.doctor import registry_checks, store_checks
 from flows.operations.doctor.finding import Finding
+from serving.bento.bento_sources import ROOT
 from tests.workspace import Hand
 
 
@@ -44,6 +48,24 @@ def test_a_bento_that_lacks_a_file_or_holds_another(tmp_path: Path) -> None:
         assert finding.fix == f"rm -r {bento}"
         assert not told(store_checks.check_contents(hand.settings, Progress()))
         tokenizer.write_text("{}")
+
+
+def test_a_champion_that_answers_by_other_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = Hand(tmp_path / "home")
+    champion = RegisteredVersion("nano", 1, "models:/m-1", {BUNDLE_TAG: "b" * 64}, (CHAMPION,))
+    monkeypatch.setattr(registry_checks, "list_versions", lambda _: [champion])
+    packed = hand.bento("abc", "b" * 64) / "src" / "serving" / "engine" / "sampling.py"
+    packed.parent.mkdir(parents=True)
+    own = ROOT / "serving" / "engine" / "sampling.py"
+    packed.write_bytes(own.read_bytes())
+    assert not list(registry_checks.find_outdated_bentos(hand.settings))
+    packed.write_text("OLDER = 1")
+    [finding] = registry_checks.find_outdated_bentos(hand.settings)
+    assert finding in told(registry_checks.check_bentos(hand.settings))
+    assert "modelmill:abc of nano version 1 was packed with other code" in finding.what
+    assert finding.fix == "modelmill run tiny --until package"
 
 
 def told(findings: Iterable[Finding]) -> list[Finding]:

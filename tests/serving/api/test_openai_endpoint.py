@@ -167,6 +167,22 @@ def test_equal_seeds_answer_equally(client: openai.OpenAI) -> None:
         ),
         ({"tools": [{"type": "function"}]}, "Missing required", "tools[0].function"),
         ({"tools": [{"type": "x"}]}, "Invalid", "tools[0].type"),
+        (
+            {"max_tokens": 5, "max_completion_tokens": 6},
+            "is 5 and contradicts 'max_completion_tokens', its newer name, which is 6",
+            "max_tokens",
+        ),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "a", "schema": {"type": "object"}},
+                    "schema": {"type": "string"},
+                }
+            },
+            "contradicts 'response_format.json_schema.schema'",
+            "response_format.schema",
+        ),
         ({"top_logprobs": 2}, "only allowed when 'logprobs' is true", "top_logprobs"),
         ({"stop": list("abcde")}, "at most 4 strings", "stop"),
     ],

@@ -11,8 +11,11 @@ from serving.api.error_responses import ApiError
 from serving.api.request_body import parse_request
 from serving.api.request_fields import NEUTRAL_VALUES, NO_EFFECT
 from serving.api.request_schema import ChatRequest, CompletionRequest
+from serving.api.responses.responses_request import ResponsesRequest
 
 ASK = [{"role": "user", "content": "x"}]
+
+BIG = '{"model": "m", "messages": [{"role": "user", "content": "x"}], "temperature": %s}'
 
 
 def refuse(body: bytes | str, model: type[Any] = ChatRequest) -> dict[str, Any]:
@@ -245,3 +248,27 @@ def test_no_served_field_is_listed_as_unserved() -> None:
     assert not (chat_fields & text_fields) & (NEUTRAL_VALUES.keys() | NO_EFFECT)
     assert not (chat_fields | text_fields) & NO_EFFECT
     assert not NEUTRAL_VALUES.keys() & NO_EFFECT
+
+
+@pytest.mark.parametrize(
+    ("body", "model", "says"),
+    [
+        (chat(seed=1 << 64), ChatRequest, "Expected a value < 18446744073709551616, "),
+        (chat(seed=-(1 << 63) - 1), ChatRequest, "Expected a value >= -9223372036854775808, "),
+        (BIG % "1e999", ChatRequest, "Expected a value <= 2, but got inf instead"),
+        (BIG % "-1e999", ChatRequest, "Expected a value >= 0, but got -inf instead"),
+        (BIG % "2.5", ChatRequest, "Expected a value <= 2, but got 2.5 instead"),
+        ('{"model": "m", "input": 5}', ResponsesRequest, "expected a string or an array of items,"),
+        ('{"model": "m", "input": []}', ResponsesRequest, "an array with at least one item"),
+        ('{"model": "m", "input": {}}', ResponsesRequest, "but got an object instead"),
+        (
+            '{"model": "m", "input": "x", "text": {"format": {"type": "yaml"}}}',
+            ResponsesRequest,
+            "expected 'text', 'json_object' or 'json_schema', but got \"yaml\" instead",
+        ),
+        (chat(tool_choice="any"), ChatRequest, "expected none, auto, required or a named"),
+        (chat(response_format={"type": "x"}), ChatRequest, 'but got "x" instead'),
+    ],
+)
+def test_a_refused_value_is_told_what_is_allowed(body: str, model: type[Any], says: str) -> None:
+    assert says in refuse(body, model)["message"]

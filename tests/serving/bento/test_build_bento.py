@@ -122,11 +122,15 @@ def test_what_changes_the_server_makes_another_bento_and_a_comment_does_not(
 
     sources = copied_sources(tmp_path, monkeypatch)
     before = sources.digest()
+    packed = packaging._contents(CONFIG, VERSION, bundle, workspace).endpoint
     engine = tmp_path / "serving" / "engine" / "batching_engine.py"
     engine.write_text(engine.read_text() + "\n# a remark\n")
     assert sources.digest() == before
+    remarked = packaging._contents(CONFIG, VERSION, bundle, workspace).endpoint
     engine.write_text(engine.read_text() + "\nMORE = 1\n")
     assert sources.digest() != before
+    changed = packaging._contents(CONFIG, VERSION, bundle, workspace).endpoint
+    assert remarked.fingerprint == packed.fingerprint != changed.fingerprint
 
 
 def test_a_form_that_the_bundle_lacks_is_refused(workspace: Workspace, bundle: Bundle) -> None:

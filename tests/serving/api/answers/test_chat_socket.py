@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -124,12 +125,18 @@ def test_the_guard_is_that_of_the_routes(
             assert client.recv(65536).startswith(f"HTTP/1.1 {status} ".encode())
 
 
-def test_there_is_no_socket_elsewhere(make_served: MakeServed) -> None:
+def test_there_is_no_socket_elsewhere(
+    make_served: MakeServed, caplog: pytest.LogCaptureFixture
+) -> None:
     with serving_endpoint(make_served()) as port:
+        # uvicorn sets its loggers up anew at each start, so the handler comes after it.
+        logging.getLogger("uvicorn.error").addHandler(caplog.handler)
         for path in ("/v1/models", "/v1/nothing", "/"):
             with pytest.raises(InvalidStatus) as refused:
                 connect(f"ws://localhost:{port}{path}", proxy=None)
             assert refused.value.response.status_code == 404
+    logging.getLogger("uvicorn.error").removeHandler(caplog.handler)
+    assert not caplog.messages  # a refusal is no fault of the server
 
 
 def test_bounds_of_messages_idle_time_and_connections(make_served: MakeServed) -> None:

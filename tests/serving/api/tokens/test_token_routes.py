@@ -54,12 +54,23 @@ def test_a_text_comes_back(address: str) -> None:
     assert post(address, "detokenize", tokens=[]) == {"prompt": ""}
 
 
-def test_a_text_longer_than_the_context_is_counted(address: str) -> None:
-    answer = post(address, "tokenize", prompt="z" * 100)
-    assert answer["count"] > answer["max_model_len"]
-    body = {"model": "tiny", "prompt": "z" * 100_000}
-    refused = httpx.post(f"{address}/tokenize", json=body)
-    assert refused.json()["error"]["code"] == "context_length_exceeded"
+@pytest.mark.parametrize("chars", [100, 100_000])
+def test_a_text_longer_than_the_context_is_counted(address: str, chars: int) -> None:
+    text = "z " * (chars // 2)
+    for asked in ({"prompt": text}, {"messages": [{"role": "user", "content": text}]}):
+        answer = post(address, "tokenize", **asked)
+        assert answer["count"] > answer["max_model_len"]
+
+
+def test_counting_has_a_bound_of_its_own(
+    make_served: Callable[..., LoadedModel], listening: Callable[..., AbstractContextManager[str]]
+) -> None:
+    with listening(make_served(body_bytes=4 << 20)) as address:
+        body = {"model": "tiny", "prompt": "z" * ((1 << 20) + 1)}
+        refused = httpx.post(f"{address}/tokenize", json=body, timeout=60)
+    error = refused.json()["error"]
+    assert (error["code"], error["param"]) == ("string_above_max_length", "prompt")
+    assert "at most 1048576 bytes, but got 1048577" in error["message"]
 
 
 @pytest.mark.parametrize(
