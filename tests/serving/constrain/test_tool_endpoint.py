@@ -135,7 +135,7 @@ def test_a_model_that_only_talks_calls_nothing(make_client: MakeClient) -> None:
         ({"tools": [PING, PING]}, "tools[1].function.name", "stands twice"),
         ({"tools": [PING], "tool_choice": NAMED}, "tool_choice", "does not have"),
         ({"tool_choice": "required"}, "tool_choice", "does not have"),
-        ({"tools": [PING], "tool_choice": "perhaps"}, "tool_choice", "Invalid value"),
+        ({"tools": [PING], "tool_choice": "perhaps"}, "tool_choice", "expected none, auto"),
         (
             {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": 3}}}]},
             "tools[0].function.parameters",
